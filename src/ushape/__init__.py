@@ -1,0 +1,29 @@
+"""The original U-Net, exact, from a few annotated images to a segmentation you can trust."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["Segmentation", "Segmenter", "UNet", "__version__", "metrics", "train"]
+
+# Public name -> where it lives. Imported on first use, so that `import ushape` does not wait for torch.
+_HOMES = {
+    "Segmentation": "ushape.predict",
+    "Segmenter": "ushape.predict",
+    "UNet": "ushape.models",
+    "train": "ushape.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return import_module("ushape.metrics")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ushape' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

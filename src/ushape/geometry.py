@@ -1,0 +1,186 @@
+"""Size arithmetic of a network of unpadded convolutions: what goes in, what comes out, and where it lies.
+
+Everything is derived from the list of layers that one pixel passes on its way down and up the U, in one
+dimension; height and width are independent. A convolution of kernel k takes k - 1 pixels, a pooling of 2
+halves an even size, an up-convolution doubles, and a skip is cropped to the size that comes up from below::
+
+    572 -> 570 -> 568 .................. crop to 392 | 392 -> 390 -> 388
+              284 -> 282 -> 280 ........ crop to 200 | 200 -> 198 -> 196
+                        ...          ...
+                         32 -> 30 -> 28
+
+Source: Ronneberger 2015, figure 1 and section 2.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from ushape.errors import ConfigError, ShapeError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the path through the network, in one dimension.
+
+    Attributes
+    ----------
+    kind : {"conv", "pool", "up"}
+        Unpadded convolution, max-pooling, or up-convolution.
+    factor : int
+        Kernel size of a convolution; factor by which a pooling shrinks and an up-convolution grows.
+    """
+
+    kind: Literal["conv", "pool", "up"]
+    factor: int
+
+    def output_size(self, size: int) -> int | None:
+        """Size after this layer, or None where the layer cannot take `size` without losing a pixel."""
+        if self.kind == "conv":
+            return size - self.factor + 1 if size >= self.factor else None
+        if self.kind == "pool":
+            return size // self.factor if size % self.factor == 0 else None
+        return size * self.factor
+
+    def window(self, first: int, last: int) -> tuple[int, int]:
+        """First and last input pixel that the output pixels `first` to `last` can see."""
+        if self.kind == "conv":
+            return first, last + self.factor - 1
+        if self.kind == "pool":
+            return first * self.factor, last * self.factor + self.factor - 1
+        return first // self.factor, last // self.factor
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Valid sizes, margin, period and receptive field of a network of unpadded convolutions.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        The longest path through the network, input to output. The last step before each pooling is the
+        skip of that level, cropped centrally at the up-convolution that returns to the level.
+
+    Raises
+    ------
+    ConfigError
+        If the layers do not return to the resolution they started from.
+
+    Examples
+    --------
+    >>> from ushape.models import UNet
+    >>> geometry = UNet().geometry
+    >>> geometry.output_size(572), geometry.margin, geometry.period
+    (388, 92, 16)
+    >>> geometry.nearest_valid_sizes(570)
+    (556, 572)
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        depth = 0
+        for layer in self.layers:
+            depth += {"pool": 1, "up": -1, "conv": 0}[layer.kind]
+            if depth < 0:
+                raise ConfigError("the layers go up more often than they went down")
+        if depth:
+            raise ConfigError(f"the layers end {depth} poolings below the resolution they started from")
+
+    def trace(self, size: int) -> list[int] | None:
+        """Sizes along the path, the input's first; None if `size` is not valid."""
+        sizes, skips = [size], []
+        for layer in self.layers:
+            if layer.kind == "pool":
+                skips.append(sizes[-1])
+            following = layer.output_size(sizes[-1])
+            if following is None:
+                return None
+            if layer.kind == "up":
+                surplus = skips.pop() - following
+                if surplus < 0 or surplus % 2:
+                    return None
+            sizes.append(following)
+        return sizes
+
+    def is_valid(self, size: int) -> bool:
+        """Whether an input of `size` pixels passes every layer without losing a pixel on one side."""
+        return size >= self.smallest and (size - self.smallest) % self.period == 0
+
+    def output_size(self, size: int) -> int:
+        """Size of the output for an input of `size` pixels.
+
+        Raises
+        ------
+        ShapeError
+            If `size` is not valid; the message names the nearest valid sizes.
+        """
+        self.require_valid(size)
+        return size - 2 * self.margin
+
+    def require_valid(self, size: int, what: str = "input size") -> None:
+        """Raise ShapeError, naming the nearest valid sizes, unless `size` is valid."""
+        if self.is_valid(size):
+            return
+        below, above = self.nearest_valid_sizes(size)
+        if below is None:
+            raise ShapeError(f"{what} {size} is not valid; the smallest valid size is {above}")
+        raise ShapeError(f"{what} {size} is not valid; nearest valid sizes: {below} and {above}")
+
+    def nearest_valid_sizes(self, size: int) -> tuple[int | None, int]:
+        """Largest valid size not above `size` (None if there is none) and smallest not below it."""
+        if size < self.smallest:
+            return None, self.smallest
+        below = size - (size - self.smallest) % self.period
+        return below, below if below == size else below + self.period
+
+    def input_size(self, output: int) -> int:
+        """Smallest valid input whose output has at least `output` pixels."""
+        return self.nearest_valid_sizes(output + 2 * self.margin)[1]
+
+    def valid_sizes(self) -> Iterator[int]:
+        """Valid input sizes in ascending order, without end."""
+        size = self.smallest
+        while True:
+            yield size
+            size += self.period
+
+    @cached_property
+    def period(self) -> int:
+        """Shift, in input pixels, under which the network is exactly equivariant: the product of the poolings."""
+        period = 1
+        for layer in self.layers:
+            period *= layer.factor if layer.kind == "pool" else 1
+        return period
+
+    @cached_property
+    def smallest(self) -> int:
+        """Smallest valid input size. All others follow at steps of `period`."""
+        size = 1
+        while self.trace(size) is None:
+            size += 1
+        return size
+
+    @cached_property
+    def margin(self) -> int:
+        """Pixels lost on each side between input and output."""
+        sizes = self.trace(self.smallest)
+        assert sizes is not None
+        return (sizes[0] - sizes[-1]) // 2
+
+    @cached_property
+    def receptive_field(self) -> tuple[int, int]:
+        """Smallest and largest number of input pixels that one output pixel sees.
+
+        Pooling makes it depend on the place of the output pixel in the period.
+        """
+        spans = [last - first + 1 for first, last in map(self.window, range(self.period))]
+        return min(spans), max(spans)
+
+    def window(self, pixel: int) -> tuple[int, int]:
+        """First and last input pixel, in input coordinates, that output pixel `pixel` sees."""
+        first = last = pixel
+        for layer in reversed(self.layers):
+            first, last = layer.window(first, last)
+        return first, last
