@@ -1,0 +1,137 @@
+"""The two recipes, as numbers: `paper`, as published, and `fast`, the best score soonest."""
+
+from typing import Literal
+
+from ushape.config import ConfigError, UNetConfig, _Frozen
+
+
+class Recipe(_Frozen):
+    """Every choice a training run makes, apart from the data.
+
+    Attributes
+    ----------
+    width, norm, dropout
+        Of the network; see `ushape.UNet`.
+    optimizer : {"sgd", "adamw"}
+    learning_rate : float
+        The largest; warmed up linearly over the share `warmup` of the budget, then annealed to 0 by a cosine.
+    momentum : float
+        Momentum of SGD, first beta of AdamW.
+    weight_decay : float
+    ema : float
+        Decay per step of the running average of the weights that is validated and saved; 0 for none.
+    tile : int
+        Input height and width of the largest tile, in pixels.
+    border_w0, border_sigma_px : float
+        Border weight map, Ronneberger 2015, eq. 2.
+    elastic_std_px : float
+        Standard deviation of the displacements on the 3x3 grid, in pixels.
+    scale : tuple of float
+        Range of the random magnification; (1, 1) for none.
+    grey : bool
+        Vary grey values.
+    average : int
+        Mirrored versions averaged at validation: 1 for none.
+    steps : int
+        Length of a run without `--time` and `--steps`.
+    """
+
+    name: Literal["paper", "fast"]
+    width: int
+    norm: Literal["batch"] | None
+    dropout: float
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    warmup: float
+    ema: float
+    tile: int
+    border_w0: float = 10.0
+    border_sigma_px: float = 5.0
+    elastic_std_px: float = 10.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    steps: int
+
+
+PAPER = Recipe(
+    name="paper",
+    width=64,
+    norm=None,
+    dropout=0.5,
+    optimizer="sgd",
+    learning_rate=1e-4,
+    momentum=0.99,
+    weight_decay=0.0,
+    warmup=0.05,
+    ema=0.0,
+    tile=572,
+    steps=40_000,
+)
+
+FAST = Recipe(
+    name="fast",
+    width=32,
+    norm="batch",
+    dropout=0.0,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    momentum=0.9,
+    weight_decay=1e-2,
+    warmup=0.1,
+    ema=0.98,
+    tile=572,
+    scale=(0.8, 1.25),
+    steps=2_000,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST)}
+
+
+def recipe(name: str) -> Recipe:
+    """Look a recipe up by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def architecture(recipe: Recipe, model: str, width: int | None, in_channels: int, classes: int) -> UNetConfig:
+    """Describe the network of a run.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Decides where `model` is "auto".
+    model : {"auto", "paper", "released"}
+        "paper" is always the published network, whatever the recipe.
+    width : int or None
+        Narrower (or wider) than the recipe says; not with "released".
+    in_channels, classes : int
+        Of the data.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model, or it cannot have that width.
+    """
+    if model == "released":
+        if width is not None:
+            raise ConfigError(f"the released network has one width, 64; drop --width {width} or --model released")
+        return UNetConfig(in_channels=in_channels, classes=classes, variant="released")
+    if model == "paper":
+        return UNetConfig(in_channels=in_channels, classes=classes, width=width or 64)
+    if model != "auto":
+        raise ConfigError(f"no model {model!r}; there are: auto, paper, released")
+    return UNetConfig(
+        in_channels=in_channels,
+        classes=classes,
+        width=width or recipe.width,
+        norm=recipe.norm,
+        dropout=recipe.dropout,
+    )
