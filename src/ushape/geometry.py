@@ -148,7 +148,7 @@ class Geometry:
 
     @cached_property
     def period(self) -> int:
-        """Shift, in input pixels, under which the network is exactly equivariant: the product of the poolings."""
+        """Shift, in input pixels, under which the network is equivariant: the product of the poolings."""
         period = 1
         for layer in self.layers:
             period *= layer.factor if layer.kind == "pool" else 1

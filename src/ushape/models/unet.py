@@ -33,7 +33,7 @@ class DoubleConv(nn.Sequential):
 
 
 class UpConv(nn.Sequential):
-    """2x2 up-convolution: doubles height and width. The paper states no ReLU after it; the release has one."""
+    """2x2 up-convolution: doubles height and width. The release has a ReLU after it; the paper none."""
 
     def __init__(self, in_channels: int, out_channels: int, variant: Variant) -> None:
         super().__init__(nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2))
@@ -166,7 +166,7 @@ class UNet(nn.Module):
         Raises
         ------
         ShapeError
-            If the number of axes or channels is wrong or a size is not valid; the nearest valid sizes are named.
+            If the number of axes or channels is wrong or a size is not valid; names the nearest valid sizes.
         """
         self.require_valid(image)
         skips = []
@@ -182,7 +182,8 @@ class UNet(nn.Module):
             skip = crop(skips.pop(), like=up)
             pair = [skip, up] if self.variant == "paper" else [up, skip]
             x = self.expanding[level](torch.cat(pair, dim=1))  # (N, 512, 52, 52) ... (N, 64, 388, 388)
-        return self.score(x)  # (N, 2, 388, 388)
+        logits: Tensor = self.score(x)  # (N, 2, 388, 388)
+        return logits
 
     @property
     def geometry(self) -> Geometry:
@@ -192,9 +193,8 @@ class UNet(nn.Module):
     def require_valid(self, image: Tensor) -> None:
         """Raise ShapeError unless `image` is a batch of tiles this network can take."""
         if image.ndim != 4 or image.shape[1] != self.in_channels:
-            raise ShapeError(
-                f"input shape {tuple(image.shape)} is not valid; expected (N, {self.in_channels}, height, width)"
-            )
+            expected = f"(N, {self.in_channels}, height, width)"
+            raise ShapeError(f"input shape {tuple(image.shape)} is not valid; expected {expected}")
         geometry = self.geometry
         geometry.require_valid(image.shape[2], "input height")
         geometry.require_valid(image.shape[3], "input width")
@@ -217,15 +217,20 @@ class UNet(nn.Module):
     def _layers(self) -> Iterator[Layer]:
         for level, block in enumerate(self.contracting):
             if level:
-                yield Layer("pool", int(self.pool.kernel_size))
-            yield from _convs(block)
+                yield from _steps(self.pool)
+            yield from _steps(block)
         for up, block in zip(reversed(self.up), reversed(self.expanding), strict=True):
-            yield Layer("up", up[0].stride[0])
-            yield from _convs(block)
-        yield from _convs(self.score)
+            yield from _steps(up)
+            yield from _steps(block)
+        yield from _steps(self.score)
 
 
-def _convs(block: nn.Module) -> Iterator[Layer]:
+def _steps(block: nn.Module) -> Iterator[Layer]:
     for module in block.modules():
-        if isinstance(module, nn.Conv2d):
-            yield Layer("conv", module.kernel_size[0])
+        match module:
+            case nn.Conv2d(kernel_size=(kernel, _)):
+                yield Layer("conv", kernel)
+            case nn.MaxPool2d(kernel_size=int(factor)):
+                yield Layer("pool", factor)
+            case nn.ConvTranspose2d(stride=(factor, _)):
+                yield Layer("up", factor)
