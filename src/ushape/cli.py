@@ -1,0 +1,235 @@
+"""The command `ushape`: reads options, calls one function, prints what it returned.
+
+Nothing is computed here, and nothing heavy is imported before a command is chosen: `--help` must not wait
+for torch. Exit status: 0 done, 2 the user's input is wrong (one line on standard error), 1 a defect of ours,
+130 ended by Ctrl-C.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ushape.errors import UShapeError
+
+STARTED = time.monotonic()
+
+app = typer.Typer(
+    help="The original U-Net, exact: from a few annotated images to a segmentation you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print more; show a traceback with an error.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Images = Annotated[str | None, typer.Option(help="Glob of the images below DATA; pairs by the digits in the names.")]
+Masks = Annotated[str | None, typer.Option(help="Glob of the masks below DATA.")]
+Classes = Annotated[int | None, typer.Option(help="Masks hold the class indices 0 to N-1 (settles ambiguity).")]
+Ignore = Annotated[int | None, typer.Option(metavar="LABEL", help="Label value of pixels that do not count.")]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for pictures and report.html.")] = Path("demo-output"),
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train and predict on the nuclei images inside the package: a result in three minutes."""
+    from ushape.demo import render, run_demo
+
+    _show(render(run_demo(output, quiet=quiet)), quiet)
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images and masks.")],
+    images: Images = None,
+    masks: Masks = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Data doctor: what was found, what it means, and every fault with file and fix."""
+    from ushape.data import check as check_data
+    from ushape.data import render
+
+    report = check_data(data, images=images, masks=masks, classes=classes, ignore=ignore)
+    _show(render(report), quiet)
+    if report.errors:
+        raise UShapeError(f"{data}: training would be wrong: {len(report.errors)} faults; the first: {report.errors[0].line}")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images and masks.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model, scores and pictures.")],
+    model: Annotated[str, typer.Option(help="auto (the recipe decides), paper or released.")] = "auto",
+    width: Annotated[int | None, typer.Option(help="Channels of the first level (auto and paper).")] = None,
+    from_model: Annotated[
+        Path | None, typer.Option("--from", metavar="MODEL", help="Start from the weights of this model file.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
+    time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in optimiser steps.")] = None,
+    validation: Annotated[
+        str, typer.Option(help="Share, folder, or comma-separated names or slice numbers to validate on.")
+    ] = "0.2",
+    classes: Classes = None,
+    ignore: Ignore = None,
+    images: Images = None,
+    masks: Masks = None,
+    seed: Annotated[int, typer.Option(help="Same seed and --steps: same model file.")] = 0,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that make tiles; 0: the training process.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a network on annotated images."""
+    from ushape.training import train as train_network
+
+    result = train_network(
+        data,
+        output,
+        model=model,
+        width=width,
+        from_model=from_model,
+        recipe=recipe,
+        time=time,
+        steps=steps,
+        validation=validation,
+        classes=classes,
+        ignore=ignore,
+        images=images,
+        masks=masks,
+        seed=seed,
+        device=device,
+        workers=workers,
+        resume=resume,
+        quiet=quiet,
+        started=STARTED,
+    )
+    _show(f"best model: {result.model}", quiet)
+    if result.interrupted:
+        _show(f"stopped by Ctrl-C after {result.steps} steps; to go on: {_again('--resume')}", quiet)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders or globs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    max_memory: Annotated[str | None, typer.Option(help="Memory for the whole process, such as 4GB.")] = None,
+    instances: Annotated[bool, typer.Option("--instances", help="Write object ids and a table of objects.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write class probabilities.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Write the image with the result drawn on it.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Segment images of any size: the same numbers as one pass over the whole image."""
+    from ushape.config import parse_bytes
+    from ushape.predict import predict_files
+
+    results = predict_files(
+        model,
+        inputs,
+        output,
+        precision=precision,  # type: ignore[arg-type]  # checked there, with a message
+        max_memory=None if max_memory is None else parse_bytes(max_memory),
+        instances=instances,
+        probabilities=probabilities,
+        overlay=overlay,
+        overwrite=overwrite,
+        device=device,
+    )
+    for result in results:
+        _show(result.summary, quiet)
+
+
+@app.command()
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="File, folder or stack.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="File, folder or stack.")],
+    metrics: Annotated[str | None, typer.Option(help="Comma-separated scores; default: those that fit.")] = None,
+    ignore: Ignore = None,
+    json: Annotated[Path | None, typer.Option(help="Write all scores and counts to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row per image to this file.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score predictions against the truth, by the official definitions."""
+    from ushape.evaluate import evaluate as evaluate_paths
+
+    evaluation = evaluate_paths(
+        prediction, truth, metrics=None if metrics is None else metrics.split(","), ignore=ignore
+    )
+    _show(evaluation.render(), quiet)
+    if json is not None:
+        evaluation.to_json(json)
+    if csv is not None:
+        evaluation.to_csv(csv)
+
+
+@app.command()
+def info(
+    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="A model file; default: the paper.")] = None,
+    size: Annotated[int, typer.Option(help="Input height and width of the tile to draw.")] = 572,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw the U with every shape, parameters, operations and valid sizes."""
+    from ushape.checkpoint import read_header
+    from ushape.config import UNetConfig
+    from ushape.models.summary import draw
+
+    header = None if model is None else read_header(model)
+    architecture = UNetConfig() if header is None else header.architecture
+    if header is not None:
+        _show(_describe(header), quiet)
+    _show(draw(architecture, size, size), quiet)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `ushape` script."""
+    try:
+        app(standalone_mode=True)
+    except UShapeError as error:
+        if "--verbose" in sys.argv:
+            raise
+        sys.stderr.write(f"ushape: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("ushape: stopped by Ctrl-C; only whole files were written\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read our output went away
+
+
+def _show(content: Any, quiet: bool) -> None:
+    if quiet:
+        return
+    from rich.console import Console
+
+    # Plain lines must not be folded where somebody pipes them on.
+    Console(soft_wrap=isinstance(content, str)).print(content, highlight=False, markup=False)
+
+
+def _again(option: str) -> str:
+    import shlex
+
+    words = [word for word in sys.argv[1:] if word != option]
+    return shlex.join(["ushape", *words, option])
+
+
+def _describe(header: Any) -> str:
+    names = ", ".join(f"{index} {info.name}" for index, info in enumerate(header.classes))
+    return f"{header.name}\nclasses: {names}\nnormalization: {header.normalization.kind}"

@@ -1,0 +1,78 @@
+"""What one optimiser step is: loss, optimiser, schedule and the running average of the weights."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ushape.augment import generator
+from ushape.loss import weighted_cross_entropy
+from ushape.training.budget import Budget, annealed
+from ushape.training.recipe import Recipe
+
+
+class TrainingModule(LightningModule):
+    """The network under training.
+
+    Parameters
+    ----------
+    network : nn.Module
+        A network of unpadded convolutions; trained in place.
+    recipe : Recipe
+        Optimiser, schedule and averaging.
+    budget : Budget
+        Tells how far along the run is; the schedule is annealed to it.
+    seed : int
+        Dropout of each step is drawn from (seed, number of its first sample).
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, budget: Budget, *, seed: int) -> None:
+        super().__init__()
+        self.network, self.recipe, self.budget, self.seed = network, recipe, budget, seed
+        self.average = AveragedModel(network, avg_fn=self._average, use_buffers=True) if recipe.ema else None
+        self.last_loss = float("nan")
+
+    @property
+    def best_weights(self) -> nn.Module:
+        """The network to validate and save: the running average where the recipe has one."""
+        return self.network if self.average is None else self.average.module
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Weighted cross-entropy of one batch of tiles."""
+        # Keyed, not running on: a resumed run draws the same dropout as one that was not interrupted.
+        torch.manual_seed(int(generator(self.seed, int(batch["number"][0]), stream=1).integers(2**62)))
+        logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        return weighted_cross_entropy(logits, batch["classes"], batch["weights"])
+
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        """Set the learning rate for the share of the budget that is spent."""
+        factor = annealed(self.budget.progress(self.global_step), self.recipe.warmup)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.recipe.learning_rate * factor
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        """Follow the weights with their running average; stop where the budget ends."""
+        self.last_loss = float(outputs["loss"])
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        if self.budget.is_spent(self.global_step):
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Build the optimiser of the recipe; weight decay leaves biases and norms alone."""
+        recipe = self.recipe
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        free = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        if recipe.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
+
+    def _average(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not current.is_floating_point():
+            return current
+        # A young average must not remember the random start.
+        decay = min(self.recipe.ema, (1 + int(count)) / (10 + int(count)))
+        return torch.lerp(current, average, decay)

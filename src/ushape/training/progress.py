@@ -1,0 +1,55 @@
+"""What a person sees while a network trains."""
+
+from typing import Any
+
+from lightning import Callback, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ushape.training.validation import Validation
+
+
+class ProgressLines(Callback):
+    """A live bar on a terminal, one plain line per validation everywhere.
+
+    Parameters
+    ----------
+    console : Console
+        Where to; `quiet` ones print nothing.
+    validation : Validation
+        Source of the scores.
+    """
+
+    def __init__(self, console: Console, validation: Validation) -> None:
+        self.console, self.validation, self.shown = console, validation, 0
+        self.bar: Progress | None = None
+
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        """Open the bar."""
+        if self.console.is_terminal and not self.console.quiet:
+            columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.bar.add_task("", total=1.0, text="")
+            self.bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
+        """Move the bar; print what the last validation found."""
+        step = trainer.global_step
+        if self.bar is not None:
+            task, share = self.bar.task_ids[0], module.budget.progress(step)
+            self.bar.update(task, completed=share, text=f"step {step}  loss {module.last_loss:.4f}")
+        for row in self.validation.history[self.shown :]:
+            self.console.print(_line(row, module.budget.elapsed()), highlight=False)
+        self.shown = len(self.validation.history)
+
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _line(row: dict[str, float], seconds: float) -> str:
+    parts = [f"{seconds:6.0f} s", f"step {row['step']:6.0f}", f"loss {row['loss']:.4f}"]
+    names = {"v_rand": "V_rand", "dice": "Dice", "iou": "IoU", "pixel_error": "pixel error"}
+    parts += [f"{text} {row[name]:.4f}" for name, text in names.items() if name in row]
+    return "  ".join(parts)

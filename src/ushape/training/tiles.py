@@ -1,0 +1,155 @@
+"""Training tiles: which image, which place, which deformation, then gap and weights, from one number.
+
+A tile depends on the seed and its global sample number alone. So it does not matter which worker makes it,
+or whether the run was interrupted before it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ushape import augment, weight_map
+from ushape.config import Normalization
+from ushape.data import Sample
+from ushape.geometry import Geometry
+from ushape.training.recipe import Recipe
+
+
+class TileDataset(Dataset[dict[str, Tensor]]):
+    """Augmented tiles of annotated images, by global sample number.
+
+    Parameters
+    ----------
+    samples : list of Sample
+        Annotated images.
+    recipe : Recipe
+        Strengths of the augmentation, border weights, largest tile.
+    geometry : Geometry
+        Of the network: a tile has a valid size.
+    normalization : Normalization
+        Applied to each whole image, as in prediction.
+    seed : int
+    """
+
+    def __init__(
+        self, samples: list[Sample], recipe: Recipe, geometry: Geometry, normalization: Normalization, *, seed: int
+    ) -> None:
+        self.samples, self.recipe, self.geometry, self.seed = samples, recipe, geometry, seed
+        self.images = [normalization.apply(sample.image) for sample in samples]
+        counts = sum(np.bincount(s.classes.ravel(), minlength=256) for s in samples)
+        classes = max(int(s.object_class[s.object_class != 255].max()) for s in samples) + 1
+        self.balance = weight_map.class_balance(counts[:classes])
+        self.size_in, self.tiles_per_step = tile_size([s.objects.shape for s in samples], recipe.tile, geometry)
+        self.size_out = geometry.output_size(self.size_in)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """Make tile `number`: image (C, s, s) float32, classes (o, o) int64, weights (o, o) float32."""
+        index = self._image_of(number)
+        sample, rng = self.samples[index], augment.generator(self.seed, number)
+        tail = weight_map.tail_px(self.recipe.border_sigma_px)
+        image, ids = augment.random_tile(
+            self.images[index],
+            sample.objects,
+            center=self._center(sample.objects.shape, rng),
+            size_in=self.size_in,
+            size_objects=self.size_out + 2 * tail,
+            deformation=self._deformation(rng),
+        )
+        image = augment.vary_grey_values(image, rng)
+        classes, weights = weight_map.targets(
+            ids,
+            sample.object_class,
+            self.balance,
+            w0=self.recipe.border_w0 if sample.has_objects else 0.0,
+            sigma_px=self.recipe.border_sigma_px,
+            crop=tail,
+        )
+        return {
+            "number": torch.tensor(number),
+            "image": torch.from_numpy(image),
+            "classes": torch.from_numpy(classes.astype(np.int64)),
+            "weights": torch.from_numpy(weights),
+        }
+
+    def _image_of(self, number: int) -> int:
+        # Every image once per round, each round in an order of its own.
+        turn, place = divmod(number, len(self.samples))
+        order = augment.generator(self.seed, turn, stream=2).permutation(len(self.samples))
+        return int(order[place])
+
+    def _center(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[float, float]:
+        # Anywhere, but with at most a quarter of the tile beyond the border of the image.
+        reach = self.size_out / 4
+        low = [min(reach, side / 2) for side in shape]
+        return tuple(rng.uniform(edge, side - edge) for edge, side in zip(low, shape, strict=True))  # type: ignore[return-value]
+
+    def _deformation(self, rng: np.random.Generator) -> Any:
+        return augment.Deformation.draw(
+            rng,
+            elastic_std_px=self.recipe.elastic_std_px,
+            scale=self.recipe.scale,
+        )
+
+
+def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -> tuple[int, int]:
+    """Input size of a tile that fits the images, and how many make one step.
+
+    A tile much larger than the images would show mirror images; several smaller ones then make up for the
+    pixels of one large tile.
+
+    Returns
+    -------
+    size_in : int
+        Valid input size, at most `largest`.
+    tiles : int
+        Tiles per step, at least 1.
+    """
+    side = float(np.median([min(shape) for shape in shapes]))
+    size_in = min(geometry.input_size(int(side)), geometry.nearest_valid_sizes(largest)[0] or geometry.smallest)
+    out = geometry.output_size(size_in)
+    out_largest = geometry.output_size(geometry.nearest_valid_sizes(largest)[0] or geometry.smallest)
+    return size_in, max(1, round(out_largest**2 / out**2))
+
+
+class _Onwards(Sampler[int]):
+    """Sample numbers from `first` on, without end."""
+
+    def __init__(self, data: "TileData") -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[int]:
+        trainer = self.data.trainer
+        number = 0 if trainer is None else trainer.global_step * self.data.dataset.tiles_per_step
+        while True:
+            yield number
+            number += 1
+
+
+class TileData(LightningDataModule):
+    """Feeds the tiles of `dataset` from the step the run has reached.
+
+    Parameters
+    ----------
+    dataset : TileDataset
+    workers : int
+        Processes that make tiles; 0 makes them in the training process.
+    """
+
+    def __init__(self, dataset: TileDataset, *, workers: int) -> None:
+        super().__init__()
+        self.dataset, self.workers = dataset, workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Batches of `tiles_per_step` tiles."""
+        return DataLoader(
+            self.dataset,
+            batch_size=self.dataset.tiles_per_step,
+            sampler=_Onwards(self),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
