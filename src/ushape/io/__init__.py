@@ -1,0 +1,39 @@
+"""Images, label images and results as files."""
+
+from ushape.io.read import (
+    IMAGE_SUFFIXES,
+    Image,
+    ImageSize,
+    LabelImage,
+    image_size,
+    is_image,
+    read_image,
+    read_labels,
+)
+from ushape.io.write import (
+    write_classes,
+    write_csv,
+    write_instances,
+    write_json,
+    write_overlay,
+    write_probabilities,
+    written_beside,
+)
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Image",
+    "ImageSize",
+    "LabelImage",
+    "image_size",
+    "is_image",
+    "read_image",
+    "read_labels",
+    "write_classes",
+    "write_csv",
+    "write_instances",
+    "write_json",
+    "write_overlay",
+    "write_probabilities",
+    "written_beside",
+]

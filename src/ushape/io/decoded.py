@@ -1,0 +1,77 @@
+"""What a decoder hands over: pixels exactly as they lie in the file, and how to understand them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ushape.errors import ImageFormatError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The content of an image file before anything is made of it.
+
+    Attributes
+    ----------
+    pixels : ndarray
+        Values as stored. All zero, and without memory of its own, where only the size was asked for.
+    axes : str
+        One letter per axis of `pixels`: Y, X, S (samples of a colour), C (channels); any other letter
+        counts planes.
+    palette : ndarray of uint8, shape (n, 3), or None
+        Colours that `pixels` are indices of.
+    has_alpha : bool
+        Whether the last sample of a pixel is its opacity.
+    white_is_zero : bool
+        Whether the file says that its smallest value is white.
+    max_value : int
+        Largest value an unsigned sample of the file can have.
+    pixel_size_um : tuple of float, or None
+        Height and width of a pixel in micrometres.
+    """
+
+    pixels: Array
+    axes: str
+    palette: Array | None = None
+    has_alpha: bool = False
+    white_is_zero: bool = False
+    max_value: int = 255
+    pixel_size_um: tuple[float, float] | None = None
+
+
+def unread(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Stand-in for pixels that were not read: the right shape and dtype, a few bytes of memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def without_unit_axes(array: Array, axes: str) -> tuple[Array, str]:
+    """Drop the axes of length 1 that are neither height nor width."""
+    kept = [i for i, letter in enumerate(axes) if letter in "YX" or array.shape[i] != 1]
+    return array.reshape([array.shape[i] for i in kept]), "".join(axes[i] for i in kept)
+
+
+def in_order(array: Array, axes: str) -> tuple[Array, str]:
+    """Bring the axes into the order ZYXC.
+
+    Samples and channels become C; every axis that is neither these nor height nor width becomes Z.
+
+    Raises
+    ------
+    ImageFormatError
+        If there is not exactly one axis Y and one axis X.
+    """
+    if axes.count("Y") != 1 or axes.count("X") != 1:
+        raise ImageFormatError(f"axes {axes!r} do not have one Y and one X")
+    channels = [i for i, letter in enumerate(axes) if letter in "CS"]
+    planes = [i for i, letter in enumerate(axes) if letter not in "CSYX"]
+    array = array.transpose(*planes, axes.index("Y"), axes.index("X"), *channels)
+    first, last = len(planes), array.ndim - len(channels)
+    shape = list(array.shape[first:last])
+    if planes:
+        shape.insert(0, int(np.prod(array.shape[:first])))
+    if channels:
+        shape.append(int(np.prod(array.shape[last:])))
+    return array.reshape(shape), "Z" * bool(planes) + "YX" + "C" * bool(channels)

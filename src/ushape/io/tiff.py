@@ -1,0 +1,133 @@
+"""Decode TIFF: one page or many, any compression, planar or interleaved colour, ImageJ and OME."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from ushape.errors import ImageFormatError
+from ushape.io import pixel_size
+from ushape.io.decoded import Array, Decoded, unread
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_INCOMPLETE = (
+    "invalid page offset",
+    "invalid offset to page",
+    "circular reference",
+    "corrupted tag list of page",
+    "ImageJ series metadata invalid",
+)
+"""Log lines after which tifffile goes on with fewer planes than the file once had."""
+
+_UNREADABLE = {"CFA", "CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "LINEAR_RAW", "SEPARATED"}
+"""Photometric interpretations whose samples are neither grey values nor red, green and blue."""
+
+
+class _Collect(logging.Filter):
+    """Keeps what tifffile logs off the user's screen, and for our own judgement."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.lines.append(record.getMessage())
+        return False
+
+
+@contextmanager
+def _collected_log() -> Iterator[list[str]]:
+    logger, collect = logging.getLogger("tifffile"), _Collect()
+    logger.addFilter(collect)
+    try:
+        yield collect.lines
+    finally:
+        logger.removeFilter(collect)
+
+
+def decode_tiff(path: Path, *, pixels: bool = True) -> Decoded:
+    """Read the image of a TIFF file; without `pixels`, only what its tags say.
+
+    Raises
+    ------
+    ImageFormatError
+        If the file holds no image, several unrelated ones, less data than its tags promise, or colours
+        that are neither grey, RGB nor a palette.
+
+    Notes
+    -----
+    Other exceptions of tifffile and imagecodecs pass; `ushape.io.read` turns them into one line.
+    """
+    with _collected_log() as log, tifffile.TiffFile(path, _multifile=False) as tif:
+        if not len(tif.pages):
+            raise ImageFormatError("holds no image")
+        series = _only_series(tif)
+        _require_complete(tif, series, log)
+        page: Any = series.keyframe
+        _require_known_colour(page)
+        shape, axes = series.get_shape(False), series.get_axes(False)
+        return Decoded(
+            pixels=series.asarray().reshape(shape) if pixels else unread(shape, np.dtype(series.dtype)),
+            axes=axes,
+            palette=_palette(page),
+            has_alpha="S" in axes and _has_alpha(page),
+            white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            max_value=2 ** min(page.bitspersample, 64) - 1,
+            pixel_size_um=pixel_size.of_tiff(tif),
+        )
+
+
+def _only_series(tif: tifffile.TiffFile) -> Any:
+    """The image of the file; thumbnails and the label of a slide are left aside."""
+    first, *others = tif.series
+    if first.kind in {"generic", "uniform", "shaped", "ome", "imagej"}:
+        images = 1 + sum(not series.keyframe.is_reduced for series in others)
+        if images > 1:
+            raise ImageFormatError(
+                f"holds {images} images of different kinds; save each as a file of its own"
+            )
+    return first
+
+
+def _require_complete(tif: tifffile.TiffFile, series: Any, log: list[str]) -> None:
+    """Refuse a file that was cut off: tifffile would read fewer planes, or fill the gap with zeros."""
+    end = tif.filehandle.size
+    if series.dataoffset is not None:
+        complete = series.dataoffset + series.nbytes <= end
+    else:
+        complete = all(page is not None and _last_byte(page) <= end for page in series.pages)
+    if not complete or any(sign in line for sign in _INCOMPLETE for line in log):
+        raise ImageFormatError("is truncated: it ends before its last plane")
+
+
+def _last_byte(page: Any) -> int:
+    ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False))
+    return max(ends, default=0)
+
+
+def _require_known_colour(page: Any) -> None:
+    name = getattr(page.photometric, "name", str(page.photometric))
+    if name in _UNREADABLE:
+        raise ImageFormatError(f"has {name} colours; save it as grey or RGB")
+
+
+def _palette(page: Any) -> Array | None:
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or page.colormap is None:
+        return None
+    colormap = np.asarray(page.colormap)
+    # The standard says 16 bits per colour; some programs write 8.
+    shift = 8 if colormap.max() > 255 else 0
+    return np.ascontiguousarray((colormap >> shift).T.astype(np.uint8))
+
+
+def _has_alpha(page: Any) -> bool:
+    """Whether the last sample is opacity; a fourth sample beside RGB always is, tagged or not."""
+    if page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR):
+        return bool(page.samplesperpixel == 4)
+    alpha = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+    return len(page.extrasamples) == 1 and page.extrasamples[0] in alpha

@@ -1,0 +1,252 @@
+"""Write results: each file beside its place, then renamed, so that there is never half of one."""
+
+import csv
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from ushape.errors import OutputError, ShapeError, UShapeError
+from ushape.io.decoded import Array
+
+PixelSize = tuple[float, float]
+Color = tuple[int, int, int]
+
+_UNNAMED_COLOR = (128, 128, 128)
+_IGNORED_COLOR = (255, 255, 255)
+
+_FIXES = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some space or choose another folder",
+    errno.EFBIG: "choose a folder on a disk that allows larger files",
+    errno.EISDIR: "remove that folder or choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+@contextmanager
+def written_beside(path: Path | str) -> Iterator[Path]:
+    """Write a file completely or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file to be written; missing folders are made, an existing file is replaced.
+
+    Yields
+    ------
+    Path
+        A hidden name in the same folder, with the same suffix, to write to. It is flushed to the disk and
+        renamed to `path` when the block ends, and removed if the block raises, Ctrl-C included.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses: no permission, disk full, name taken by a folder.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        _flush(beside)
+        os.replace(beside, path)
+    except UShapeError:
+        raise
+    except OSError as error:
+        fix = _FIXES.get(error.errno or 0, "choose a folder that you may write to")
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; {fix}") from error
+    finally:
+        _remove(beside)
+
+
+def _flush(path: Path) -> None:
+    """Have the data on the disk before the name points to it, so that a power cut leaves no empty file."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # the folder itself is gone or forbidden: nothing was written there
+
+
+def write_classes(
+    path: Path | str, classes: Array, *, colors: Sequence[Color], pixel_size_um: PixelSize | None = None
+) -> None:
+    """Write class indices with a palette, so that the file is seen in colours and read as indices.
+
+    Parameters
+    ----------
+    path : path
+        `.png` for one plane, `.tif` for one plane or a stack.
+    classes : ndarray of uint8, shape (H, W) or (Z, H, W)
+        Class index of each pixel.
+    colors : sequence of (red, green, blue), each 0 to 255
+        Colour of each class; indices beyond are shown grey, 255 (does not count) white.
+    pixel_size_um : tuple of float, optional
+        Height and width of a pixel in micrometres.
+
+    Raises
+    ------
+    ShapeError
+        If `classes` is not one plane (PNG) or a stack of planes (TIFF), or not uint8.
+    OutputError
+        If the file cannot be written.
+    """
+    if classes.dtype != np.uint8 or classes.ndim not in (2, 3):
+        raise ShapeError(f"classes are uint8 of 2 or 3 axes, got {classes.dtype} of shape {classes.shape}")
+    if Path(path).suffix.lower() == ".png":
+        _write_palette_png(Path(path), classes, _palette(colors), pixel_size_um)
+        return
+    colormap = _palette(colors).T.astype(np.uint16) * 257  # 255 -> 65535
+    _write_tiff(
+        path, classes, "ZYX", pixel_size_um, photometric="palette", colormap=colormap, compression="zlib"
+    )
+
+
+def write_probabilities(
+    path: Path | str, probabilities: Array, *, pixel_size_um: PixelSize | None = None
+) -> None:
+    """Write class probabilities, uncompressed, so that a large file can be memory-mapped.
+
+    Parameters
+    ----------
+    path : path
+        `.tif`.
+    probabilities : ndarray of float32, shape (C, H, W) or (Z, C, H, W)
+        Softmax, 0 to 1. tifffile reads back exactly this shape.
+    pixel_size_um : tuple of float, optional
+        Height and width of a pixel in micrometres.
+
+    Raises
+    ------
+    ShapeError
+        If there are not 3 or 4 axes.
+    OutputError
+        If the file cannot be written.
+    """
+    if probabilities.ndim not in (3, 4):
+        raise ShapeError(f"probabilities have shape (C, H, W) or (Z, C, H, W), got {probabilities.shape}")
+    array = probabilities.astype(np.float32, copy=False)
+    _write_tiff(path, array, "ZCYX", pixel_size_um, photometric="minisblack")
+
+
+def write_instances(path: Path | str, ids: Array, *, pixel_size_um: PixelSize | None = None) -> None:
+    """Write object ids as uint16, or as uint32 if there are more than 65535.
+
+    Parameters
+    ----------
+    path : path
+        `.tif`.
+    ids : ndarray of int, shape (H, W) or (Z, H, W)
+        Object ids from 1, 0 = background.
+    pixel_size_um : tuple of float, optional
+        Height and width of a pixel in micrometres.
+
+    Raises
+    ------
+    ShapeError
+        If there are not 2 or 3 axes.
+    OutputError
+        If the file cannot be written.
+    """
+    if ids.ndim not in (2, 3):
+        raise ShapeError(f"object ids have shape (H, W) or (Z, H, W), got {ids.shape}")
+    dtype = np.uint16 if ids.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    _write_tiff(path, ids.astype(dtype), "ZYX", pixel_size_um, photometric="minisblack", compression="zlib")
+
+
+def write_overlay(path: Path | str, rgb: Array) -> None:
+    """Write a picture as PNG: uint8 of shape (H, W, 3).
+
+    Raises
+    ------
+    ShapeError
+        If `rgb` is anything else.
+    OutputError
+        If the file cannot be written.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ShapeError(f"an overlay is uint8 of shape (H, W, 3), got {rgb.dtype} of shape {rgb.shape}")
+    with written_beside(path) as beside:
+        Image.fromarray(rgb).save(beside, format="PNG")
+
+
+def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON; NumPy numbers and arrays and paths are understood.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite, which JSON does not have.
+    OutputError
+        If the file cannot be written.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    with written_beside(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table: comma-separated, UTF-8, one header line.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def _palette(colors: Sequence[Color]) -> Array:
+    """All 256 colours of an 8-bit palette."""
+    palette = np.full((256, 3), _UNNAMED_COLOR, np.uint8)
+    palette[255] = _IGNORED_COLOR
+    palette[: len(colors)] = np.asarray(colors, np.uint8).reshape(-1, 3)
+    return palette
+
+
+def _write_palette_png(path: Path, classes: Array, palette: Array, pixel_size_um: PixelSize | None) -> None:
+    if classes.ndim != 2:
+        raise ShapeError(f"a PNG holds one plane, got {classes.shape}; write a stack as .tif")
+    image = Image.fromarray(classes)
+    image.putpalette(palette.tobytes())
+    options = {} if pixel_size_um is None else {"dpi": (25400 / pixel_size_um[1], 25400 / pixel_size_um[0])}
+    with written_beside(path) as beside:
+        image.save(beside, format="PNG", **options)
+
+
+def _write_tiff(
+    path: Path | str, array: Array, axes: str, pixel_size_um: PixelSize | None, **options: Any
+) -> None:
+    """Write planes and name their axes: the last letters of `axes`, as many as the array has axes."""
+    metadata: dict[str, Any] = {"axes": axes[-array.ndim :]}
+    if pixel_size_um is not None:
+        metadata["pixel_size_um"] = list(pixel_size_um)
+        options |= {"resolution": (1e4 / pixel_size_um[1], 1e4 / pixel_size_um[0]), "resolutionunit": 3}
+    with written_beside(path) as beside:
+        tifffile.imwrite(beside, array, metadata=metadata, **options)
