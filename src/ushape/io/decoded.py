@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ushape.errors import ImageFormatError
-
 Array = np.ndarray[Any, Any]
 
 
@@ -56,15 +54,8 @@ def without_unit_axes(array: Array, axes: str) -> tuple[Array, str]:
 def in_order(array: Array, axes: str) -> tuple[Array, str]:
     """Bring the axes into the order ZYXC.
 
-    Samples and channels become C; every axis that is neither these nor height nor width becomes Z.
-
-    Raises
-    ------
-    ImageFormatError
-        If there is not exactly one axis Y and one axis X.
+    There must be one Y and one X. Samples and channels become C, every other axis becomes Z.
     """
-    if axes.count("Y") != 1 or axes.count("X") != 1:
-        raise ImageFormatError(f"axes {axes!r} do not have one Y and one X")
     channels = [i for i, letter in enumerate(axes) if letter in "CS"]
     planes = [i for i, letter in enumerate(axes) if letter not in "CSYX"]
     array = array.transpose(*planes, axes.index("Y"), axes.index("X"), *channels)

@@ -65,12 +65,14 @@ def decode_tiff(path: Path, *, pixels: bool = True) -> Decoded:
     """
     with _collected_log() as log, tifffile.TiffFile(path, _multifile=False) as tif:
         if not len(tif.pages):
-            raise ImageFormatError("holds no image")
+            raise ImageFormatError("holds no image; export it again")
         series = _only_series(tif)
         _require_complete(tif, series, log)
         page: Any = series.keyframe
         _require_known_colour(page)
         shape, axes = series.get_shape(False), series.get_axes(False)
+        if 0 in shape or axes.count("Y") != 1 or axes.count("X") != 1:
+            raise ImageFormatError(f"holds no image: its data have the shape {shape}; export it again")
         return Decoded(
             pixels=series.asarray().reshape(shape) if pixels else unread(shape, np.dtype(series.dtype)),
             axes=axes,
@@ -102,7 +104,7 @@ def _require_complete(tif: tifffile.TiffFile, series: Any, log: list[str]) -> No
     else:
         complete = all(page is not None and _last_byte(page) <= end for page in series.pages)
     if not complete or any(sign in line for sign in _INCOMPLETE for line in log):
-        raise ImageFormatError("is truncated: it ends before its last plane")
+        raise ImageFormatError("is truncated: it ends before its last plane; copy or export it again")
 
 
 def _last_byte(page: Any) -> int:
