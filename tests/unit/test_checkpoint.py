@@ -1,0 +1,105 @@
+"""The model file: exact round trip, equal bytes for equal models, one clear line for every kind of wrong file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from ushape import UNet
+from ushape.checkpoint import load_model, model_hash, read_header, save_model
+from ushape.config import ClassInfo, ModelHeader, UNetConfig
+from ushape.errors import CheckpointError
+
+HEADER = ModelHeader(
+    name="small",
+    architecture=UNetConfig(in_channels=2, classes=3, width=4, depth=2, norm="batch"),
+    classes=tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("abc")),
+    provenance={"seed": 7},
+)
+
+
+def network() -> UNet:
+    torch.manual_seed(0)
+    return UNet(2, 3, width=4, depth=2, norm="batch")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(path, network(), HEADER)
+    return path
+
+
+def test_round_trip_is_exact(model: Path) -> None:
+    loaded, header = load_model(model)
+    assert header == HEADER
+    assert not loaded.training
+    for name, tensor in network().state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name])
+
+
+def test_equal_models_give_equal_bytes(model: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    save_model(again, network(), HEADER)
+    assert model_hash(model) == model_hash(again)
+    assert model.read_bytes() == again.read_bytes()
+
+
+def test_nothing_is_left_beside_the_file(model: Path) -> None:
+    assert [path.name for path in model.parent.iterdir()] == ["model.safetensors"]
+
+
+def rewritten(model: Path, change: dict[str, object], tensors: dict[str, torch.Tensor] | None = None) -> None:
+    content = HEADER.model_dump(mode="json") | change
+    state = network().state_dict() if tensors is None else tensors
+    model.write_bytes(safetensors.torch.save(state, metadata={"ushape": json.dumps(content)}))
+
+
+def without(name: str) -> dict[str, torch.Tensor]:
+    return {key: tensor for key, tensor in network().state_dict().items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "tensors", "message"),
+    [
+        ({"format": "ushape/9"}, None, "model format 'ushape/9'; this version of ushape reads 'ushape/1'"),
+        ({"surprise": 1}, None, "the model header is not valid at `surprise`"),
+        ({"architecture": {"kind": "unet", "width": 0}}, None, "`architecture.width`"),
+        ({}, without("score.bias"), "the weights lack `score.bias`"),
+        ({}, network().state_dict() | {"more": torch.zeros(1)}, "the weights have `more`"),
+        ({}, network().state_dict() | {"score.bias": torch.zeros(5)}, "`score.bias` has shape (5,)"),
+    ],
+)
+def test_a_model_that_does_not_fit_says_where(
+    model: Path, change: dict[str, object], tensors: dict[str, torch.Tensor] | None, message: str
+) -> None:
+    rewritten(model, change, tensors)
+    with pytest.raises(CheckpointError) as raised:
+        load_model(model)
+    assert message in str(raised.value)
+    assert str(model) in str(raised.value)
+
+
+def test_files_that_are_no_models(tmp_path: Path, model: Path) -> None:
+    text = tmp_path / "text.safetensors"
+    text.write_text("not a model")
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(safetensors.torch.save({"a": torch.zeros(1)}))
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(model.read_bytes()[:-100])
+    cases = {
+        tmp_path / "absent.safetensors": "no such model file",
+        tmp_path: "is a folder",
+        text: "not a safetensors file",
+        foreign: "not a model of ushape",
+        torn: "damaged",
+    }
+    for path, message in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_model(path)
+
+
+def test_the_header_is_read_without_the_weights(model: Path) -> None:
+    assert read_header(model) == HEADER
