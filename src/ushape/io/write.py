@@ -62,10 +62,16 @@ def written_beside(path: Path | str) -> Iterator[Path]:
     except UShapeError:
         raise
     except OSError as error:
-        fix = _FIXES.get(error.errno or 0, "choose a folder that you may write to")
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; {fix}") from error
+        raise OutputError(f"cannot write {path}: {_reason_and_fix(error)}") from error
     finally:
         _remove(beside)
+
+
+def _reason_and_fix(error: OSError) -> str:
+    if error.errno is None:  # NumPy, of a short write: "4096 requested and 17 written"
+        return "the disk is full; free some space or choose another folder"
+    fix = _FIXES.get(error.errno, "choose a folder that you may write to")
+    return f"{error.strerror}; {fix}"
 
 
 def _flush(path: Path) -> None:
