@@ -1,0 +1,113 @@
+"""Which prediction belongs to which truth."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ushape.data.pairing import pair_up
+from ushape.errors import DataError, ImageFormatError
+from ushape.io import is_image
+
+Kind = Literal["probabilities", "classes", "instances"]
+
+KINDS: tuple[Kind, ...] = ("probabilities", "classes", "instances")
+"""What `ushape predict` writes, by the end of the stem. Probabilities come first: classes follow from them."""
+
+_PICTURES = ("_overlay", "_outlines")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A predicted file and the file with its truth."""
+
+    name: str
+    prediction: Path
+    truth: Path
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs, how they were found, and the files left without a partner."""
+
+    pairs: tuple[Pair, ...]
+    how: str
+    lone_predictions: tuple[Path, ...] = ()
+    lone_truths: tuple[Path, ...] = ()
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What the name says a predicted file holds; None if it says nothing."""
+    return next((kind for kind in KINDS if path.stem.endswith(f"_{kind}")), None)
+
+
+def pair_paths(prediction: Path, truth: Path, *, kinds: Sequence[Kind] = KINDS) -> Pairs:
+    """Pair two files, or the images of two folders by their names without `_classes`, `_probabilities`, ...
+
+    Parameters
+    ----------
+    prediction, truth : Path
+    kinds : sequence of str
+        If a folder holds several kinds of prediction, the first of these that is there is taken.
+
+    Raises
+    ------
+    ImageFormatError
+        If a path does not exist.
+    DataError
+        If one is a file and the other a folder, or nothing pairs.
+    """
+    for path in (prediction, truth):
+        if not path.exists():
+            raise ImageFormatError(f"no such file or folder: {path}")
+    if prediction.is_dir() != truth.is_dir():
+        folder, file = (prediction, truth) if prediction.is_dir() else (truth, prediction)
+        raise DataError(f"{file} is a file but {folder} a folder; give two files or two folders")
+    if not prediction.is_dir():
+        return Pairs((Pair(_bare(prediction).stem, prediction, truth),), "two files")
+    return _pair_folders(prediction, truth, kinds)
+
+
+def _pair_folders(prediction: Path, truth: Path, kinds: Sequence[Kind]) -> Pairs:
+    predictions = {_bare(path): path for path in _of_one_kind(_images(prediction), kinds)}
+    truths = {_bare(path): path for path in _images(truth)}
+    pairing = pair_up(list(predictions), list(truths))
+    pairs = tuple(
+        Pair(bare.stem, predictions[bare], truths[partner])
+        for bare, partner in pairing.partners
+        if partner is not None
+    )
+    if not pairs:
+        first, other = next(iter(predictions.values())), next(iter(truths.values()))
+        raise DataError(
+            f"no file of {prediction} pairs with one of {truth} by name (first files: {first.name}, "
+            f"{other.name}); give both the same stems"
+        )
+    return Pairs(
+        pairs,
+        f"by {pairing.how}",
+        tuple(predictions[bare] for bare, partner in pairing.partners if partner is None),
+        tuple(truths[bare] for bare in pairing.orphans),
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    images = sorted(path for path in folder.iterdir() if is_image(path) and path.is_file())
+    images = [path for path in images if not path.stem.endswith(_PICTURES)]
+    if not images:
+        raise DataError(f"no image in {folder}; give the folder that directly holds the files")
+    return images
+
+
+def _of_one_kind(paths: Iterable[Path], kinds: Sequence[Kind]) -> list[Path]:
+    groups: dict[Kind | None, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(kind_of(path), []).append(path)
+    best = next((kind for kind in (*kinds, None, *KINDS) if kind in groups), None)
+    return groups[best]
+
+
+def _bare(path: Path) -> Path:
+    """Path with the suffix of its kind cut off the stem."""
+    kind = kind_of(path)
+    return path if kind is None else path.with_name(path.stem.removesuffix(f"_{kind}") + path.suffix)

@@ -1,0 +1,282 @@
+"""Scores of many planes: what fits what was given, computed, with counts, for the set and for each plane."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ushape import metrics
+from ushape.errors import ConfigError, DataError
+from ushape.evaluate.pairs import Kind
+from ushape.evaluate.planes import Plane
+from ushape.evaluate.values import Coding, infer_coding, object_ids
+
+Array = NDArray[Any]
+Numbers = dict[str, Any]
+
+CLASS_METRICS = ("dice", "iou", "accuracy")
+MEMBRANE_METRICS = ("pixel_error", "v_rand", "v_info")
+OBJECT_METRICS = ("ap_0.50", "f1_0.50")
+METRICS = (*CLASS_METRICS, *MEMBRANE_METRICS, *OBJECT_METRICS)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores and their counts by name, for the set and for each plane, and the conventions they follow."""
+
+    scores: Mapping[str, float]
+    counts: Mapping[str, Numbers]
+    rows: Sequence[Mapping[str, float]]
+    row_counts: Sequence[Mapping[str, Numbers]]
+    conventions: tuple[str, ...]
+
+
+def score(
+    planes: Sequence[Plane], names: Sequence[str] | None, *, classes: int | None, ignore: int | None
+) -> Scored:
+    """Score planes of one kind.
+
+    Parameters
+    ----------
+    planes : sequence of Plane
+    names : sequence of str, optional
+        Scores wanted; default: those that fit.
+    classes : int, optional
+        See `infer_coding`.
+    ignore : int, optional
+        Truth value of pixels that do not count.
+
+    Raises
+    ------
+    ConfigError
+        If a score does not fit what was given.
+    DataError
+        If the values of prediction and truth do not fit together.
+    """
+    kind = _only_kind(planes)
+    if kind == "instances":
+        wanted = _wanted(names, OBJECT_METRICS, OBJECT_METRICS, "object ids")
+        return _merged([_object_scores(planes, ignore)], wanted)
+    tables = [_value_table(plane, ignore) for plane in planes]
+    coding = _coding(planes, tables, classes)
+    fitting = (*MEMBRANE_METRICS, *CLASS_METRICS) if coding.classes == 2 else CLASS_METRICS
+    usual = MEMBRANE_METRICS if kind == "probabilities" and coding.classes == 2 else CLASS_METRICS
+    wanted = _wanted(names, fitting, usual, f"{kind} of {coding.classes} classes")
+    parts = []
+    if set(wanted) & set(CLASS_METRICS):
+        parts.append(_class_scores(tables, coding))
+    if set(wanted) & set(MEMBRANE_METRICS):
+        parts.append(_membrane_scores(planes, coding, ignore))
+    return _merged(parts, wanted)
+
+
+def _only_kind(planes: Sequence[Plane]) -> Kind:
+    kinds = {plane.kind: plane for plane in planes}
+    if len(kinds) > 1:
+        files = " but ".join(f"{plane.pair.prediction} holds {kind}" for kind, plane in kinds.items())
+        raise DataError(f"{files}; give predictions of one kind")
+    return planes[0].kind
+
+
+def _wanted(
+    names: Sequence[str] | None, fitting: Sequence[str], usual: Sequence[str], what: str
+) -> Sequence[str]:
+    for name in names or ():
+        if name not in fitting:
+            known = name in METRICS
+            problem = f"does not fit {what}" if known else "is not known"
+            raise ConfigError(
+                f"metric {name!r} {problem}; choose from {', '.join(fitting if known else METRICS)}"
+            )
+    return [name for name in METRICS if name in (names or usual)]
+
+
+def _merged(parts: Iterable[Scored], wanted: Sequence[str]) -> Scored:
+    """Join what was computed and keep what is wanted."""
+    parts = list(parts)
+
+    def joined(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        found = {name: value for table in tables for name, value in table.items()}
+        return {name: found[name] for name in wanted}
+
+    return Scored(
+        joined(part.scores for part in parts),
+        joined(part.counts for part in parts),
+        [joined(rows) for rows in zip(*(part.rows for part in parts), strict=True)],
+        [joined(rows) for rows in zip(*(part.row_counts for part in parts), strict=True)],
+        tuple(line for part in parts for line in part.conventions),
+    )
+
+
+# Class masks
+
+
+_HALF = 1 << 31
+
+ValueTable = dict[tuple[int, int], int]
+"""Number of pixels of each pair (value in the truth, value in the prediction)."""
+
+
+def _value_table(plane: Plane, ignore: int | None) -> ValueTable:
+    counted = np.ones(plane.truth.shape, np.bool_) if ignore is None else plane.truth != ignore
+    predicted = _as_labels(plane)[counted].astype(np.int64)
+    # One number for both values: the truth's in the upper half, the predicted one, made positive, in the lower.
+    keys, counts = np.unique(
+        (plane.truth[counted].astype(np.int64) << 32) + predicted + _HALF, return_counts=True
+    )
+    pairs = zip((keys >> 32).tolist(), ((keys & 0xFFFFFFFF) - _HALF).tolist(), counts.tolist(), strict=True)
+    return {(true, value): pixels for true, value, pixels in pairs}
+
+
+def _as_labels(plane: Plane) -> Array:
+    """Predicted labels (H, W): as given, or the most probable class."""
+    if plane.kind != "probabilities":
+        return plane.prediction
+    if len(plane.prediction) == 1:
+        return np.asarray(plane.prediction[0] > 0.5)
+    return np.asarray(plane.prediction.argmax(0))
+
+
+def _coding(planes: Sequence[Plane], tables: Sequence[ValueTable], classes: int | None) -> Coding:
+    pairs = {pair for table in tables for pair in table}
+    if not pairs:
+        raise DataError("no pixel of the truth counts; choose another --ignore")
+    true, predicted = {t for t, _ in pairs}, {p for _, p in pairs}
+    if planes[0].kind == "probabilities":
+        predicted |= set(range(max(2, len(planes[0].prediction))))
+    may_be_ids = classes is None and len(true) > 2 and all(plane.may_be_ids for plane in planes)
+    if may_be_ids and (predicted <= {0, 1} or predicted <= {0, 255}):
+        return object_ids(true)
+    return infer_coding(true, predicted, classes)
+
+
+def _class_scores(tables: Sequence[ValueTable], coding: Coding) -> Scored:
+    matrices = np.zeros((len(tables), coding.classes, coding.classes), np.int64)
+    for matrix, table in zip(matrices, tables, strict=True):
+        for (true, predicted), pixels in table.items():
+            matrix[coding.truth[true], coding.prediction[predicted]] += pixels
+    binary = coding.classes == 2
+    of_which = "of class 1" if binary else f"mean over the {coding.classes} classes"
+    rows = [_class_row(matrix) for matrix in matrices]
+    scores, counts = _class_row(matrices.sum(0))
+    for name in CLASS_METRICS:
+        counts[name]["mean_over_images"] = float(np.mean([row[name] for row, _ in rows]))
+    return Scored(
+        scores,
+        counts,
+        [row for row, _ in rows],
+        [numbers for _, numbers in rows],
+        (
+            coding.words,
+            f"Dice and IoU: {of_which}, pixels of all images together; 1 for a class that is nowhere",
+        ),
+    )
+
+
+def _class_row(matrix: NDArray[np.int64]) -> tuple[dict[str, float], dict[str, Numbers]]:
+    """Scores and counts of one confusion matrix."""
+    scores, counts = {}, {}
+    for name, function in (("dice", metrics.dice), ("iou", metrics.iou)):
+        per_class = function(matrix)
+        scores[name] = float(per_class[1] if len(matrix) == 2 else per_class.mean())
+        counts[name] = {"per_class": per_class.tolist(), "confusion": matrix.tolist()}
+    scores["accuracy"] = float(metrics.accuracy(matrix))
+    counts["accuracy"] = {"correct": int(np.trace(matrix)), "pixels": int(matrix.sum())}
+    return scores, counts
+
+
+# Membranes
+
+
+def _membrane_scores(planes: Sequence[Plane], coding: Coding, ignore: int | None) -> Scored:
+    cells = [_cell_probability(plane, coding) for plane in planes]
+    truths = [np.isin(plane.truth, [v for v, index in coding.truth.items() if index]) for plane in planes]
+    ignored = None if ignore is None else [plane.truth == ignore for plane in planes]
+    pixel = metrics.pixel_error(cells, truths, ignored=ignored)
+    v_rand, v_info = metrics.v_scores(cells, truths, ignored=ignored)
+    rows, row_counts = [], []
+    for place, (tp, fp, fn) in enumerate(pixel.by_slice):
+        error = 1 - 2 * tp / (2 * tp + fp + fn) if tp or fp or fn else 0.0
+        rand, info = v_rand.by_slice[place], v_info.by_slice[place]
+        rows.append({"pixel_error": error, "v_rand": rand.score, "v_info": info.score})
+        row_counts.append(
+            {
+                "pixel_error": {"tp": tp, "fp": fp, "fn": fn},
+                "v_rand": {**rand._asdict(), **asdict(v_rand.agreements[place])},
+                "v_info": {**info._asdict(), **asdict(v_info.agreements[place])},
+            }
+        )
+    return Scored(
+        {"pixel_error": pixel.score, "v_rand": v_rand.score, "v_info": v_info.score},
+        {
+            "pixel_error": {
+                "threshold": pixel.threshold,
+                "tp": pixel.tp,
+                "fp": pixel.fp,
+                "fn": pixel.fn,
+                "by_threshold": list(pixel.by_threshold),
+            },
+            "v_rand": _v_counts(v_rand),
+            "v_info": _v_counts(v_info),
+        },
+        rows,
+        row_counts,
+        (
+            coding.words,
+            "pixel_error: 1 - best F-score of class 1 over the thresholds 0, 0.1 ... 1, all planes together",
+            "V_rand, V_info: after border thinning, on the truth's pixels of class 1, 4-connected; best "
+            "threshold of the mean over planes; a plane without class 1 scores 1",
+        ),
+    )
+
+
+def _cell_probability(plane: Plane, coding: Coding) -> Array:
+    if plane.kind == "probabilities":
+        return np.asarray(plane.prediction[-1])
+    ones = [value for value, index in coding.prediction.items() if index]
+    return np.isin(plane.prediction, ones).astype(np.float32)
+
+
+def _v_counts(score: metrics.VScore) -> Numbers:
+    return {
+        "threshold": score.threshold,
+        "precision": score.precision,
+        "recall": score.recall,
+        "by_threshold": list(score.by_threshold),
+        **{
+            name: sum(getattr(agreement, name) for agreement in score.agreements)
+            for name in ("pixels", "unassigned", "truth_objects", "proposal_objects")
+        },
+    }
+
+
+# Objects
+
+
+def _object_scores(planes: Sequence[Plane], ignore: int | None) -> Scored:
+    matchings = []
+    for plane in planes:
+        counted = np.ones(plane.truth.shape, np.bool_) if ignore is None else plane.truth != ignore
+        matchings.append(metrics.match(plane.prediction * counted, plane.truth * counted, 0.5))
+    scores, counts = _object_row(metrics.total(matchings))
+    rows = [_object_row(matching) for matching in matchings]
+    for name in OBJECT_METRICS:
+        counts[name]["mean_over_images"] = float(np.mean([row[name] for row, _ in rows]))
+    return Scored(
+        scores,
+        counts,
+        [row for row, _ in rows],
+        [numbers for _, numbers in rows],
+        (
+            "AP = TP / (TP + FP + FN) and F1 at IoU >= 0.5, one to one, objects of all images together; "
+            "1 without objects",
+        ),
+    )
+
+
+def _object_row(matching: metrics.Matching) -> tuple[dict[str, float], dict[str, Numbers]]:
+    counts = {"tp": matching.tp, "fp": matching.fp, "fn": matching.fn}
+    scores = {"ap_0.50": matching.average_precision, "f1_0.50": matching.f1}
+    return scores, {name: dict(counts) for name in scores}

@@ -1,0 +1,109 @@
+"""What the values of predicted and true label images mean: which value is which class."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from ushape.errors import ConfigError, DataError
+
+_LARGEST_INDEX = 31
+"""Values up to here may be class indices; larger ones are grey values or colours that stand for classes."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Class index of each value.
+
+    Attributes
+    ----------
+    classes : int
+        Their number K; indices are 0..K - 1.
+    truth, prediction : mapping of int to int
+        Class of each value found.
+    words : str
+        The same in words.
+    """
+
+    classes: int
+    truth: Mapping[int, int]
+    prediction: Mapping[int, int]
+    words: str
+
+
+def object_ids(truth: Collection[int]) -> Coding:
+    """Coding of a truth that holds object ids: every object is class 1."""
+    return Coding(
+        2, {v: int(v > 0) for v in truth}, {0: 0, 1: 1, 255: 1}, "truth holds object ids: all are class 1"
+    )
+
+
+def infer_coding(truth: Collection[int], prediction: Collection[int], classes: int | None = None) -> Coding:
+    """Find out which value is which class.
+
+    Parameters
+    ----------
+    truth, prediction : collection of int
+        Values found in all files, without those that do not count.
+    classes : int, optional
+        Says that all values are class indices 0..classes - 1.
+
+    Raises
+    ------
+    ConfigError
+        If `classes` is below 2.
+    DataError
+        If the values do not fit together, or can be understood in two ways.
+    """
+    true, predicted = sorted(truth), sorted(prediction)
+    if classes is not None:
+        return _given(true, predicted, classes)
+    if _is_mask(true) and _is_mask(predicted):
+        return Coding(
+            2,
+            {v: int(v > 0) for v in true},
+            {v: int(v > 0) for v in predicted},
+            f"class 1 is {max(true) or 1} in the truth and {max(predicted) or 1} in the prediction",
+        )
+    if len(true) > 2 and len(predicted) <= 2:
+        raise DataError(
+            f"truth has the {len(true)} values {_listed(true)}, the prediction only {_listed(predicted)}; "
+            f"say --ignore LABEL if one does not count, --classes {max(true) + 1} if they are class indices"
+        )
+    for larger, smaller in ((true, predicted), (predicted, true)):
+        if set(smaller) <= set(larger):
+            same = {value: index for index, value in enumerate(larger)}
+            return Coding(len(larger), same, same, f"classes are the values {_listed(larger)} of both")
+    return _ascending(true, predicted)
+
+
+def _given(true: list[int], predicted: list[int], classes: int) -> Coding:
+    if classes < 2:
+        raise ConfigError(f"--classes must be at least 2, got {classes}")
+    for what, values in (("truth", true), ("prediction", predicted)):
+        if values and values[-1] >= classes:
+            raise DataError(
+                f"{what} has the value {values[-1]}, but --classes {classes} allows 0 to {classes - 1}"
+            )
+    same = {value: value for value in range(classes)}
+    return Coding(classes, same, same, f"values are the class indices 0 to {classes - 1}")
+
+
+def _ascending(true: list[int], predicted: list[int]) -> Coding:
+    """The prediction holds class indices; those of the truth follow from the order of its values."""
+    may_be_indices = true[0] == 0 and true[-1] <= _LARGEST_INDEX
+    if predicted[-1] >= len(true) or predicted[0] < 0 or may_be_indices:
+        raise DataError(
+            f"truth has the values {_listed(true)}, the prediction {_listed(predicted)}: they do not tell "
+            "which class is which; say --classes N if they are the class indices 0 to N-1"
+        )
+    order = {value: index for index, value in enumerate(true)}
+    words = ", ".join(f"{value} is class {index}" for value, index in order.items())
+    return Coding(len(true), order, {index: index for index in order.values()}, f"in the truth {words}")
+
+
+def _is_mask(values: list[int]) -> bool:
+    return set(values) <= {0, 1} or set(values) <= {0, 255}
+
+
+def _listed(values: list[int]) -> str:
+    few = ", ".join(map(str, values[:6]))
+    return few if len(values) <= 6 else f"{few}, ... {values[-1]}"
