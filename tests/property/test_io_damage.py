@@ -6,7 +6,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -53,12 +53,7 @@ def refusal(read, path):
     return None
 
 
-@settings(
-    max_examples=300,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
-)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(NAMES),
     changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=3),

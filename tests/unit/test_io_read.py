@@ -5,6 +5,7 @@ import os
 import struct
 import warnings
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import imagecodecs
@@ -539,6 +540,25 @@ def test_tiff_pixel_size(tmp_path, options, expected):
     assert read_image(path).pixel_size_um == (None if expected is None else pytest.approx(expected, rel=1e-6))
 
 
+@pytest.mark.parametrize(
+    "tag",
+    [(282, "2I", 1, (0, 0), True), (282, "s", 0, b"ten", True), (283, "2I", 1, (0, 1), True)],
+    ids=["0/0", "text", "zero"],
+)
+def test_resolution_tag_that_makes_no_sense(tmp_path, tag):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GREY, metadata=None, extratags=[tag])
+    assert check(path, GREY, "YX").pixel_size_um is None
+
+
+def test_ome_xml_that_makes_no_sense(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, GREY, ome=True, metadata=ome_pixels(PhysicalSizeX=0.5, PhysicalSizeY=0.25))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'PhysicalSizeX="0.5"', b'PhysicalSizeX="xyz"'))
+    assert check(path, GREY, "YX").pixel_size_um is None
+
+
 def test_png_pixel_size(tmp_path):
     path = tmp_path / "a.png"
     Pillow.fromarray(GREY).save(path, dpi=(25400 / 0.5, 25400 / 0.25))
@@ -697,15 +717,38 @@ def test_value_beyond_float32_is_infinite(tmp_path):
     assert "has 16 of 16 values" in one_line(read_image, path)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+@contextmanager
+def not_root():
+    """Root may read everything; drop to another user."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 def test_no_permission(tmp_path):
-    path = tmp_path / "a.png"
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    path = folder / "a.png"
     Pillow.fromarray(GREY).save(path)
-    tmp_path.chmod(0o755)
-    path.chmod(0)
-    if os.geteuid() == 0:
-        pytest.skip("root may read every file")
-    assert "cannot be opened: Permission denied" in one_line(read_image, path)
+    for closed in (path, folder):
+        closed.chmod(0)
+        with not_root():
+            assert "cannot be opened: Permission denied" in one_line(read_image, path)
+        closed.chmod(0o700)
+
+
+def test_name_too_long(tmp_path):
+    one_line(read_image, tmp_path / ("a" * 300 + ".png"))
+
+
+def test_file_taken_for_a_folder(tmp_path):
+    (tmp_path / "a.png").touch()
+    assert one_line(read_image, tmp_path / "a.png" / "b.png").startswith("no such file: ")
 
 
 def test_header_that_promises_terabytes(tmp_path):

@@ -40,9 +40,21 @@ def from_density(per_um: PixelSize) -> PixelSize | None:
 
 
 def of_tiff(tif: tifffile.TiffFile) -> PixelSize | None:
-    """Pixel size of a TIFF: from our own metadata, OME, ImageJ or the resolution tags, in this order."""
-    if tif.is_shaped and "pixel_size_um" in (tif.shaped_metadata or ({},))[0]:
-        return _own((tif.shaped_metadata or ({},))[0]["pixel_size_um"])
+    """Pixel size of a TIFF: from our own metadata, OME, ImageJ or the resolution tags, in this order.
+
+    Tags that make no sense give None: they must not cost the image.
+    """
+    try:
+        return _of_tiff(tif)
+    except (ArithmeticError, LookupError, TypeError, ValueError, ElementTree.ParseError):
+        return None
+
+
+def _of_tiff(tif: tifffile.TiffFile) -> PixelSize | None:
+    ours = (tif.shaped_metadata or ({},))[0].get("pixel_size_um")
+    if ours is not None:
+        y, x = ours
+        return _checked(float(y), float(x))
     if tif.is_ome and tif.ome_metadata:
         return _ome(tif.ome_metadata)
     density = _density(tif.pages.first)
@@ -72,22 +84,12 @@ def _micrometres(unit: str) -> float | None:
     return _MICROMETRES.get(unit)
 
 
-def _own(value: Any) -> PixelSize | None:
-    try:
-        y, x = value
-        return _checked(float(y), float(x))
-    except (TypeError, ValueError):
-        return None
-
-
 def _ome(xml: str) -> PixelSize | None:
     """`PhysicalSizeY` and `PhysicalSizeX` of the first image; without a unit, OME means micrometres."""
-    try:
-        pixels = next((e for e in ElementTree.fromstring(xml).iter() if e.tag.endswith("}Pixels")), None)
-        sizes = [_ome_length(pixels, side) for side in "YX"] if pixels is not None else []
-    except (ElementTree.ParseError, ValueError):
-        return None
-    return _checked(*sizes) if sizes else None
+    for element in ElementTree.fromstring(xml).iter():
+        if element.tag.endswith("}Pixels"):
+            return _checked(_ome_length(element, "Y"), _ome_length(element, "X"))
+    return None
 
 
 def _ome_length(pixels: ElementTree.Element, side: str) -> float:

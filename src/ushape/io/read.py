@@ -264,18 +264,18 @@ def _decoder(path: Path) -> Callable[[Path, bool], Decoded]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise ImageFormatError(f"{path} is a folder, not an image; name a file in it")
-    if not path.exists():
-        raise ImageFormatError(f"no such file: {path}; check the name")
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        readable = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise ImageFormatError(f"{path} cannot be read: export it as TIFF or PNG (readable: {readable})")
     try:
         with path.open("rb") as file:
             start = file.read(12)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageFormatError(f"no such file: {path}; check the name") from error
+    except IsADirectoryError as error:
+        raise ImageFormatError(f"{path} is a folder, not an image; name a file in it") from error
     except OSError as error:
         raise ImageFormatError(f"{path} cannot be opened: {error.strerror}; check its permissions") from error
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        readable = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ImageFormatError(f"{path} cannot be read: export it as TIFF or PNG (readable: {readable})")
     if not start:
         raise ImageFormatError(f"{path} is empty (0 bytes); copy or export it again")
     return start
