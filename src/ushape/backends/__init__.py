@@ -1,0 +1,6 @@
+"""What computes the network for one tile: takes a tile, returns its logits, NumPy in, NumPy out."""
+
+from ushape.backends.memory import available_memory, peak_memory, resident_memory
+from ushape.backends.pytorch import Precision, PyTorchBackend
+
+__all__ = ["Precision", "PyTorchBackend", "available_memory", "peak_memory", "resident_memory"]

@@ -1,0 +1,150 @@
+"""The network in PyTorch, on the CPU or on a GPU, in float32, bfloat16 or float64."""
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from ushape.backends.memory import available_memory
+from ushape.errors import ConfigError, TilingError
+from ushape.models import UNet
+from ushape.models.unet import DoubleConv
+
+Precision = Literal["auto", "fp32", "bf16", "fp64"]
+Array = np.ndarray[Any, Any]
+
+# Bytes of one number, and how often the concatenation of the first level counts at the peak of a forward
+# pass: its parts, itself, and what the convolution lays out anew. See `bytes_per_input_pixel`.
+_FOOTPRINT = {"fp32": (4, 2.5), "bf16": (2, 3), "fp64": (8, 2.5)}
+
+
+class PyTorchBackend:
+    """Compute a network with PyTorch, one tile at a time.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Moved to `device` and put into evaluation mode; for "fp64" a copy is taken.
+    device : str
+        "auto": the first GPU if there is one, else the CPU; or a PyTorch device such as "cuda:1".
+    precision : {"auto", "fp32", "bf16", "fp64"}
+        "bf16" multiplies in bfloat16 and adds in float32. "auto": bf16 where the device has instructions for
+        it, else fp32.
+
+    Attributes
+    ----------
+    device : torch.device
+    precision : {"fp32", "bf16", "fp64"}
+        What is used.
+
+    Raises
+    ------
+    ConfigError
+        If the device does not exist or cannot do the precision.
+    TilingError
+        If the network computes statistics per tile, so that tiles cannot equal a pass over the whole image.
+    """
+
+    def __init__(self, network: nn.Module, device: str = "auto", precision: Precision = "auto") -> None:
+        _refuse_statistics_per_tile(network)
+        self.device = _find_device(device)
+        self.precision = _find_precision(precision, self.device)
+        if self.precision == "fp64":
+            network = copy.deepcopy(network).double()
+        self.network = network.to(self.device).eval()
+
+    def __call__(self, tile: Array) -> Array:
+        """Compute the logits of one tile.
+
+        Parameters
+        ----------
+        tile : ndarray, shape (C, h, w)
+            Normalised grey values; `h` and `w` are valid sizes of the network.
+
+        Returns
+        -------
+        ndarray of float32 (float64 in "fp64"), shape (K, h - 2 * margin, w - 2 * margin)
+        """
+        dtype = torch.float64 if self.precision == "fp64" else torch.float32
+        batch = torch.from_numpy(np.ascontiguousarray(tile)).to(self.device, dtype)[None]
+        with torch.inference_mode(), self._autocast():
+            logits = self.network(batch.to(memory_format=torch.channels_last))[0]
+        logits = logits if self.precision == "fp64" else logits.float()
+        array: Array = logits.cpu().numpy()
+        return array
+
+    @property
+    def bytes_per_input_pixel(self) -> float:
+        """Memory that one forward pass takes per pixel of its input, beside the weights.
+
+        The peak lies at the top of the expanding path, where the skip, the up-sampled map, both of them
+        concatenated and the results of two convolutions live together. Measured on a CPU as peak resident
+        memory, bytes (this estimate): paper's network 1653 (1856) at 2108 x 2108 px, in bf16 990 (1088);
+        released variant 1982 (2496) at 1084 x 1084 px, bf16 1154 (1472); width 16 423 (512), bf16 303 (320).
+        """
+        size, copies = _FOOTPRINT[self.precision]
+        first = cast(DoubleConv, cast(UNet, self.network).expanding[0])
+        convolution = cast(nn.Conv2d, first[0])
+        concatenated, result = convolution.in_channels, convolution.out_channels
+        image_and_logits = 64
+        return size * (copies * concatenated + 2 * result) + image_and_logits
+
+    def available_memory(self) -> int:
+        """Bytes that are free where the network is computed."""
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return available_memory()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def _find_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a PyTorch without CUDA raises AssertionError
+        raise ConfigError(f"device {name!r} cannot be used here; use auto or cpu") from error
+    return device
+
+
+def _find_precision(precision: str, device: torch.device) -> str:
+    if precision not in ("auto", *_FOOTPRINT):
+        raise ConfigError(f"precision {precision!r} is not known; use auto, fp32 or bf16")
+    has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+    if precision == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if precision == "bf16" and not has_bf16:
+        raise ConfigError(f"precision bf16: {device.type} has no instructions for bfloat16 here; use fp32")
+    return precision
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _refuse_statistics_per_tile(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        batch_norm = isinstance(module, _BatchNorm | _InstanceNorm)
+        if (batch_norm and not module.track_running_stats) or isinstance(module, nn.GroupNorm):
+            raise TilingError(
+                f"{type(module).__name__} `{name}` computes its statistics per tile, so tiles cannot equal "
+                "the whole image; use a network with batch norm or none"
+            )
