@@ -1,0 +1,236 @@
+"""ISBI 2012 EM: ten minutes of `ushape train` beside ten minutes of the most copied U-Net, on the same CPU.
+
+    python benchmarks/em.py --minutes 10 --seeds 0 1 2
+
+Slices 3, 7, 11 (clean) and 18, 20, 22 (noisy) of the 24 labelled ones are held out and scored by the
+challenge's definitions (`ushape.metrics`). Each run leaves a JSON file in `--output` when it ends; a later
+call skips the runs whose file is there and prints the table of all that it was asked for. README.md says what
+is equal between the two, and what is not.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+import torch
+
+import milesial
+from ushape.io import write_json, write_probabilities
+from ushape.metrics import pixel_error, v_rand, v_scores
+
+HELD_OUT = (3, 7, 11, 18, 20, 22)
+SUBSETS = {"all": slice(0, 6), "clean": slice(0, 3), "noisy": slice(3, 6)}  # places in HELD_OUT
+FINE_THRESHOLDS = np.arange(1, 100) / 100
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data")) / "isbi2012"
+
+Array = np.ndarray[Any, Any]
+
+
+class Slices(NamedTuple):
+    """The data set in its official layout, and the parts that the runs share."""
+
+    folder: Path
+    images: Array  # (24, 512, 512) uint8
+    cells: Array  # (24, 512, 512) bool
+
+    @property
+    def training(self) -> list[int]:
+        """Numbers of the slices to train on, counted from 0."""
+        return [number for number in range(len(self.images)) if number not in HELD_OUT]
+
+
+class Outcome(NamedTuple):
+    """What a run is scored on, P(cell) (6, H, W) of the held-out slices by model, and facts to report."""
+
+    probabilities: dict[str, Array]
+    facts: dict[str, Any]
+
+
+def run_milesial(data: Slices, minutes: float, seed: int, run: Path) -> Outcome:
+    """Train the peer for `minutes`, from building the network on, and predict with its last model."""
+    started = time.monotonic()
+    torch.manual_seed(seed)
+    network = milesial.PaddedUNet().to(memory_format=torch.channels_last)
+    images = torch.from_numpy(data.images[:, None] / np.float32(255)).contiguous(
+        memory_format=torch.channels_last
+    )
+    cells = torch.from_numpy(data.cells)
+    facts = milesial.train(network, images[data.training], cells[data.training], started + 60 * minutes)
+    facts["seconds"] = time.monotonic() - started
+    facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    cell = milesial.predict(network, images[list(HELD_OUT)]).numpy()
+    write_probabilities(run / "held-out_probabilities.tif", np.stack([1 - cell, cell], axis=1))
+    return Outcome({"milesial, last model": cell}, facts)
+
+
+# Ours, as a user calls it.
+
+
+def ushape_command(*words: object) -> None:
+    """Run the installed command line; its own messages go through."""
+    subprocess.run([Path(sys.executable).with_name("ushape"), *map(str, words)], check=True)
+
+
+def run_ushape(data: Slices, minutes: float, seed: int, run: Path) -> Outcome:
+    """Train through the command line for `minutes`, start-up included; predict with both of its models."""
+    started = time.monotonic()
+    held_out = ",".join(map(str, HELD_OUT))
+    options = ("--time", f"{minutes:g}m", "--seed", seed, "--validation", held_out, "--device", "cpu")
+    ushape_command("train", data.folder, "--output", run, *options)
+    facts: dict[str, Any] = {"seconds": time.monotonic() - started}
+    with (run / "metrics.csv").open() as file:
+        facts["validations"] = list(csv.DictReader(file))
+    facts["steps"] = int(facts["validations"][-1]["step"])
+
+    stack = run / "held-out.tif"
+    tifffile.imwrite(stack, data.images[list(HELD_OUT)], photometric="minisblack", metadata={"axes": "ZYX"})
+    probabilities = {}
+    for name, model in (("ushape", "model"), ("ushape, last model", "last")):
+        results = run / f"prediction-{model}"
+        ushape_command("predict", run / f"{model}.safetensors", stack, "--output", results, "--probabilities")
+        probabilities[name] = tifffile.imread(results / "held-out_probabilities.tif")[:, 1]
+    return Outcome(probabilities, facts)
+
+
+RUNNERS: dict[str, Callable[[Slices, float, int, Path], Outcome]] = {
+    "ushape": run_ushape,
+    "milesial": run_milesial,
+}
+
+
+# Scores and reports.
+
+
+def score(probabilities: Array, cells: Array) -> dict[str, dict[str, float]]:
+    """Scores of P(cell) (6, H, W) on all held-out slices, the clean, the noisy; each at its own threshold."""
+    # A binary proposal has the same score at every official threshold: so any threshold can be asked for.
+    fine = np.array(
+        [
+            [one.score for one in v_rand((probabilities > t).astype(np.float32), cells).by_slice]
+            for t in FINE_THRESHOLDS
+        ]
+    )
+    scores = {}
+    for name, part in SUBSETS.items():
+        rand, info = v_scores(probabilities[part], cells[part])
+        means = fine[:, part].mean(axis=1)
+        pixel = pixel_error(probabilities[part], cells[part])
+        scores[name] = {
+            "v_rand": rand.score,
+            "v_rand_threshold": rand.threshold,
+            "v_rand_fine": float(means.max()),
+            "v_rand_fine_threshold": float(FINE_THRESHOLDS[means.argmax()]),
+            "v_info": info.score,
+            "pixel_error": pixel.score,
+            "pixel_error_threshold": pixel.threshold,
+        }
+    return scores
+
+
+def circumstances() -> dict[str, Any]:
+    """Machine, versions, commit and date of a run."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "cpu": next(iter(models), platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_before": os.getloadavg()[0],
+        "versions": {name: version(name) for name in ("ushape", "torch", "lightning", "numpy")}
+        | {"python": platform.python_version()},
+        "commit": git.stdout.strip() or "unknown",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def told(where: dict[str, Any]) -> str:
+    """A line about the circumstances; equal for runs of one day, machine and commit."""
+    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    machine = f"{where['cpu']}, {where['cores']} cores, {where['threads']} threads"
+    return f"{where['date'][:10]}; {machine}; {versions}; commit {where['commit']}"
+
+
+def benchmark(who: str, data: Slices, minutes: float, seed: int, output: Path) -> dict[str, Any]:
+    """One run, or its record if it was made before."""
+    run = output / f"{who}-{minutes:g}min-seed{seed}"
+    record = run.with_name(run.name + ".json")
+    if not record.exists():
+        print(f"{run.name}: started", flush=True)
+        shutil.rmtree(run, ignore_errors=True)  # what a killed run left cannot be scored
+        run.mkdir(parents=True)
+        where = circumstances()
+        outcome = RUNNERS[who](data, minutes, seed, run)
+        cells = data.cells[list(HELD_OUT)]
+        scores = {name: score(p, cells) for name, p in outcome.probabilities.items()}
+        settings = {"who": who, "minutes": minutes, "seed": seed, "held_out": list(HELD_OUT)}
+        write_json(record, {**settings, "scores": scores, "training": outcome.facts, "where": where})
+    return read_json(record)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The record of a run."""
+
+    return json.loads(path.read_text())
+
+
+def table(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Markdown: a row per model and seed; per model the median and in brackets the spread (max - min)."""
+    columns = [("all", "v_rand"), ("clean", "v_rand"), ("noisy", "v_rand"), ("all", "v_rand_fine")]
+    columns += [("all", "v_info"), ("all", "pixel_error"), ("clean", "pixel_error"), ("noisy", "pixel_error")]
+    yield "| model | seed | steps | s | " + " | ".join(f"{score}, {part}" for part, score in columns) + " |"
+    yield "|---" * (4 + len(columns)) + "|"
+    for model in dict.fromkeys(name for record in records for name in record["scores"]):
+        chosen = [record for record in records if model in record["scores"]]
+        values = [[record["scores"][model][part][score] for part, score in columns] for record in chosen]
+        for record, row in zip(chosen, values, strict=True):
+            training = record["training"]
+            head = f"| {model} | {record['seed']} | {training['steps']} | {training['seconds']:.0f} | "
+            yield head + " | ".join(f"{value:.4f}" for value in row) + " |"
+        summary = [
+            f"{statistics.median(column):.4f} ({max(column) - min(column):.4f})"
+            for column in zip(*values, strict=True)
+        ]
+        yield f"| **{model}** | median (spread) of {len(values)} | | | " + " | ".join(summary) + " |"
+
+
+def main() -> None:
+    """Make the runs that were asked for and are not there yet; print all of them."""
+    parser = argparse.ArgumentParser(description="ISBI 2012 EM: ushape beside the most copied U-Net.")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="folder of train-volume.tif and train-labels.tif"
+    )
+    parser.add_argument("--minutes", type=float, default=10, help="training time of each run (default 10)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--who", nargs="+", choices=list(RUNNERS), default=list(RUNNERS))
+    parser.add_argument("--output", type=Path, default=Path("runs/em"), help="records, models, predictions")
+    options = parser.parse_args()
+
+    images, labels = (tifffile.imread(options.data / f"train-{name}.tif") for name in ("volume", "labels"))
+    data = Slices(options.data, images, labels > 0)
+    records = [
+        benchmark(who, data, options.minutes, seed, options.output)
+        for seed in options.seeds
+        for who in options.who
+    ]
+    print(*table(records), "", *dict.fromkeys(told(record["where"]) for record in records), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
