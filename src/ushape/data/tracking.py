@@ -1,0 +1,112 @@
+"""Sequences of the Cell Tracking Challenge: which frames are annotated, and by which truth.
+
+Gold truth (`01_GT/SEG`) is drawn by people, silver truth (`01_ST/SEG`) agreed on by programs. Gold is
+taken where it is complete. A gold frame with fewer objects than the silver one labels only some of the
+cells; trained on, it would teach that the others are background.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ushape.errors import ImageFormatError
+from ushape.io import is_image, read_labels
+
+MAX_MISSING_SHARE = 0.1
+"""Share of the tracking markers that a gold frame may lack where there is no silver truth (our choice)."""
+
+Frame = tuple[int, int | None]  # number of the frame, and of the slice in a 3-D data set
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One sequence.
+
+    Attributes
+    ----------
+    name : str
+        Its folder, such as `01`.
+    annotated : tuple of (frame, slice or None, image, mask)
+        Annotated frames in order.
+    orphans : tuple of Path
+        Masks of frames that have no image.
+    notes : tuple of str
+        Which truth was taken, and why.
+    """
+
+    name: str
+    annotated: tuple[tuple[int, int | None, Path, Path], ...]
+    orphans: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def sequences(root: Path) -> tuple[Sequence, ...]:
+    """Sequences in `root` that have segmentation truth; none if it is not in this layout."""
+    folders = (path for path in sorted(root.iterdir()) if path.is_dir() and path.name.isdigit())
+    return tuple(
+        _sequence(root, folder)
+        for folder in folders
+        if any((root / f"{folder.name}_{kind}" / "SEG").is_dir() for kind in ("GT", "ST"))
+    )
+
+
+def _sequence(root: Path, folder: Path) -> Sequence:
+    gold, silver = (_frames(root / f"{folder.name}_{kind}" / "SEG") for kind in ("GT", "ST"))
+    images = {frame: path for (frame, _), path in _frames(folder).items()}
+    notes = []
+    chosen = dict(silver)
+    for frame, path in gold.items():
+        partial = _partial(path, silver.get(frame), root / f"{folder.name}_GT" / "TRA", frame)
+        if partial is None:
+            chosen[frame] = path
+            continue
+        notes.append(f"{path} labels only {partial} objects: {_instead(frame in silver)}")
+    used_gold = sum(chosen.get(frame) == path for frame, path in gold.items())
+    notes.insert(0, f"sequence {folder.name}: {used_gold} gold and {len(chosen) - used_gold} silver frames")
+    order = sorted(chosen, key=lambda frame: (frame[0], frame[1] or 0))
+    return Sequence(
+        folder.name,
+        tuple((f, z, images[f], chosen[f, z]) for f, z in order if f in images),
+        tuple(chosen[frame] for frame in order if frame[0] not in images),
+        tuple(notes),
+    )
+
+
+def _frames(folder: Path) -> dict[Frame, Path]:
+    """Files by number: t031.tif, man_seg031.tif, man_seg_031_007.tif (slice 7 of frame 31)."""
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        match = re.fullmatch(r"[a-z_]*?_?(\d+)(?:_(\d+))?", path.stem)
+        if match and is_image(path):
+            found[int(match[1]), int(match[2]) if match[2] else None] = path
+    return found
+
+
+def _partial(gold: Path, silver: Path | None, markers: Path, frame: Frame) -> str | None:
+    """Give "3 of 18" if `gold` labels only some of the objects, None if it is complete for all we know."""
+    if silver is not None:
+        full, allowed = _object_count(silver), 0.0
+    else:
+        track = _frames(markers).get(frame)
+        full, allowed = (0 if track is None else _object_count(track)), MAX_MISSING_SHARE
+    count = _object_count(gold)
+    return f"{count} of {full}" if count < full * (1 - allowed) else None
+
+
+def _object_count(path: Path) -> int:
+    try:
+        return int(np.count_nonzero(np.unique(read_labels(path).array)))
+    except ImageFormatError:
+        return 0  # the data doctor reads it again and says what is wrong with it
+
+
+def _instead(has_silver: bool) -> str:
+    return (
+        "silver truth taken instead"
+        if has_silver
+        else "left out, as unlabelled ones would count as background"
+    )
