@@ -188,7 +188,8 @@ def _stretched(values: Array) -> Array:
     if low == high:  # all but a few pixels are alike: show those few
         low, high = sample.min(), sample.max()
     scale = 255 / (high - low) if high > low else 0.0
-    return np.rint(np.clip((values.astype(np.float32) - low) * scale, 0, 255)).astype(np.uint8)
+    shown: Array = np.rint(np.clip((values.astype(np.float32) - low) * scale, 0, 255)).astype(np.uint8)
+    return shown
 
 
 def _require_equal_size(rgb: Array, plane: Array) -> None:

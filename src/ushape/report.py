@@ -91,7 +91,7 @@ def picture_row(pictures: Mapping[str, Array], *, caption: str = "") -> Html:
     Parameters
     ----------
     pictures : mapping of str to ndarray of uint8, shape (H, W, 3) or (H, W)
-        Title -> picture. They become PNG inside the page, pixel for pixel.
+        Title, which may be empty -> picture. They become PNG inside the page, pixel for pixel.
     caption : str
         Of the whole row.
 
@@ -99,11 +99,7 @@ def picture_row(pictures: Mapping[str, Array], *, caption: str = "") -> Html:
     -------
     Html
     """
-    cells = "".join(
-        f'<div><img src="{_png(picture)}" width="{picture.shape[1]}" height="{picture.shape[0]}" '
-        f'alt="{escape(f"{title}: {caption}" if caption else title)}"><span>{escape(title)}</span></div>'
-        for title, picture in pictures.items()
-    )
+    cells = "".join(_picture(title, picture, caption) for title, picture in pictures.items())
     return _captioned(f'<div class="row">{cells}</div>', caption)
 
 
@@ -233,6 +229,14 @@ def _row(row: Sequence[object], numeric: Sequence[bool]) -> str:
     return f"<tr>{first}{''.join(rest)}</tr>"
 
 
+def _picture(title: str, picture: Array, caption: str) -> str:
+    height, width = picture.shape[:2]
+    described = escape(": ".join(filter(None, (title, caption))))
+    below = f"<span>{escape(title)}</span>" if title else ""
+    image = f'<img src="{_png(picture)}" width="{width}" height="{height}" alt="{described}">'
+    return f"<div>{image}{below}</div>"
+
+
 def _png(picture: Array) -> str:
     target = memory.BytesIO()
     Image.fromarray(picture).save(target, format="PNG", optimize=True)
@@ -307,7 +311,9 @@ figure { margin: 1.4rem 0; break-inside: avoid; }
 figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.4rem; }
 .row { display: flex; gap: 0.7rem; align-items: flex-start; }
 .row div { flex: 1 1 0; min-width: 0; max-width: 24rem; }
+.row div:only-child { max-width: none; }
 .row img { display: block; width: 100%; height: auto; border-radius: 4px; background: var(--panel); }
+.row div:only-child img { width: auto; max-width: 100%; }
 .row span { display: block; font-size: 0.85rem; margin-top: 0.25rem; color: var(--soft); }
 svg { display: block; width: 100%; max-width: 46rem; height: auto; }
 svg text { font-family: inherit !important; fill: currentColor; }
