@@ -14,6 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ushape.backends.memory import available_memory
 from ushape.errors import ConfigError, TilingError
+from ushape.geometry import Geometry
 from ushape.models import UNet
 from ushape.models.unet import DoubleConv
 
@@ -79,6 +80,16 @@ class PyTorchBackend:
         logits = logits if self.precision == "fp64" else logits.float()
         array: Array = logits.cpu().numpy()
         return array
+
+    @property
+    def geometry(self) -> Geometry:
+        """Size arithmetic of the network."""
+        return cast(UNet, self.network).geometry
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights."""
+        return sum(weight.numel() * weight.element_size() for weight in self.network.parameters())
 
     @property
     def bytes_per_input_pixel(self) -> float:
