@@ -27,9 +27,13 @@ app = typer.Typer(
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print more; show a traceback with an error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Images = Annotated[str | None, typer.Option(help="Glob of the images below DATA; pairs by the digits in the names.")]
+Images = Annotated[
+    str | None, typer.Option(help="Glob of the images below DATA; pairs by the digits in the names.")
+]
 Masks = Annotated[str | None, typer.Option(help="Glob of the masks below DATA.")]
-Classes = Annotated[int | None, typer.Option(help="Masks hold the class indices 0 to N-1 (settles ambiguity).")]
+Classes = Annotated[
+    int | None, typer.Option(help="Masks hold the class indices 0 to N-1 (settles ambiguity).")
+]
 Ignore = Annotated[int | None, typer.Option(metavar="LABEL", help="Label value of pixels that do not count.")]
 
 
@@ -62,17 +66,22 @@ def check(
     report = check_data(data, images=images, masks=masks, classes=classes, ignore=ignore)
     _show(render(report), quiet)
     if report.errors:
-        raise UShapeError(f"{data}: training would be wrong: {len(report.errors)} faults; the first: {report.errors[0].line}")
+        raise UShapeError(
+            f"{data}: training would be wrong: {len(report.errors)} faults; the first: {report.errors[0].line}"
+        )
 
 
 @app.command()
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images and masks.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model, scores and pictures.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the model, scores and pictures.")
+    ],
     model: Annotated[str, typer.Option(help="auto (the recipe decides), paper or released.")] = "auto",
     width: Annotated[int | None, typer.Option(help="Channels of the first level (auto and paper).")] = None,
     from_model: Annotated[
-        Path | None, typer.Option("--from", metavar="MODEL", help="Start from the weights of this model file.")
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="Start from the weights of this model file."),
     ] = None,
     recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
     time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
@@ -127,9 +136,15 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     max_memory: Annotated[str | None, typer.Option(help="Memory for the whole process, such as 4GB.")] = None,
-    instances: Annotated[bool, typer.Option("--instances", help="Write object ids and a table of objects.")] = False,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write class probabilities.")] = False,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Write the image with the result drawn on it.")] = False,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Write object ids and a table of objects.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write class probabilities.")
+    ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write the image with the result drawn on it.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -159,7 +174,9 @@ def predict(
 def evaluate(
     prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="File, folder or stack.")],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="File, folder or stack.")],
-    metrics: Annotated[str | None, typer.Option(help="Comma-separated scores; default: those that fit.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated scores; default: those that fit.")
+    ] = None,
     ignore: Ignore = None,
     json: Annotated[Path | None, typer.Option(help="Write all scores and counts to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row per image to this file.")] = None,
@@ -181,7 +198,9 @@ def evaluate(
 
 @app.command()
 def info(
-    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="A model file; default: the paper.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL]", help="A model file; default: the paper.")
+    ] = None,
     size: Annotated[int, typer.Option(help="Input height and width of the tile to draw.")] = 572,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -31,6 +31,7 @@ class Budget:
         self.steps, self.seconds, self.clock = steps, seconds, clock
         self.started = clock() if started is None else started
         self.reserve = 0.0  # seconds kept for the last validation and for saving
+        self.interrupted = False  # set by Ctrl-C: the step in hand is the last
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -45,7 +46,7 @@ class Budget:
 
     def is_spent(self, step: int) -> bool:
         """Whether training ends before `step` is taken."""
-        return self.progress(step) >= 1.0
+        return self.interrupted or self.progress(step) >= 1.0
 
     def state(self) -> dict[str, float]:
         """What a resumed run has to know."""

@@ -43,7 +43,9 @@ class SafeCheckpointIO(CheckpointIO):
         except OSError as error:
             raise OutputError(f"{target}: cannot write the training checkpoint: {error.strerror}") from error
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Read the folder `path`.
 
         Raises

@@ -44,7 +44,9 @@ class TrainingModule(LightningModule):
         # Keyed, not running on: a resumed run draws the same dropout as one that was not interrupted.
         torch.manual_seed(int(generator(self.seed, int(batch["number"][0]), stream=1).integers(2**62)))
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
-        return weighted_cross_entropy(logits, batch["classes"], batch["weights"])
+        loss = weighted_cross_entropy(logits, batch["classes"], batch["weights"])
+        self.last_loss = float(loss.detach())
+        return loss
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Set the learning rate for the share of the budget that is spent."""
@@ -52,20 +54,29 @@ class TrainingModule(LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.recipe.learning_rate * factor
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Follow the weights with their running average; stop where the budget ends."""
-        self.last_loss = float(outputs["loss"])
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Take the step, then follow the weights with their running average."""
+        super().optimizer_step(*arguments, **options)
         if self.average is not None:
             self.average.update_parameters(self.network)
-        if self.budget.is_spent(self.global_step):
-            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add how much of the budget is spent."""
+        checkpoint["budget"] = self.budget.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting where the interrupted run was."""
+        self.budget.resume(checkpoint["budget"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimiser of the recipe; weight decay leaves biases and norms alone."""
         recipe = self.recipe
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         free = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ]
         if recipe.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))

@@ -27,19 +27,26 @@ class ProgressLines(Callback):
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Open the bar."""
         if self.console.is_terminal and not self.console.quiet:
-            columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+            )
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.bar.add_task("", total=1.0, text="")
             self.bar.start()
 
-    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
         """Move the bar; print what the last validation found."""
         step = trainer.global_step
         if self.bar is not None:
             task, share = self.bar.task_ids[0], module.budget.progress(step)
             self.bar.update(task, completed=share, text=f"step {step}  loss {module.last_loss:.4f}")
         for row in self.validation.history[self.shown :]:
-            self.console.print(_line(row, module.budget.elapsed()), highlight=False)
+            self.console.print(_line(row, module.budget.elapsed()), highlight=False, soft_wrap=True)
         self.shown = len(self.validation.history)
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
@@ -50,6 +57,6 @@ class ProgressLines(Callback):
 
 def _line(row: dict[str, float], seconds: float) -> str:
     parts = [f"{seconds:6.0f} s", f"step {row['step']:6.0f}", f"loss {row['loss']:.4f}"]
-    names = {"v_rand": "V_rand", "dice": "Dice", "iou": "IoU", "pixel_error": "pixel error"}
+    names = {"v_rand": "V_rand", "ap": "AP(0.5)", "dice": "Dice", "iou": "IoU", "pixel_error": "pixel error"}
     parts += [f"{text} {row[name]:.4f}" for name, text in names.items() if name in row]
     return "  ".join(parts)

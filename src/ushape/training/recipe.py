@@ -122,7 +122,9 @@ def architecture(recipe: Recipe, model: str, width: int | None, in_channels: int
     """
     if model == "released":
         if width is not None:
-            raise ConfigError(f"the released network has one width, 64; drop --width {width} or --model released")
+            raise ConfigError(
+                f"the released network has one width, 64; drop --width {width} or --model released"
+            )
         return UNetConfig(in_channels=in_channels, classes=classes, variant="released")
     if model == "paper":
         return UNetConfig(in_channels=in_channels, classes=classes, width=width or 64)

@@ -1,9 +1,11 @@
 """From a folder of annotated images to a model file: the function behind `ushape train`."""
 
 import hashlib
+import logging
 import signal
 import threading
 import time as clock
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from rich.console import Console
 
 import ushape
 from ushape.backends import PyTorchBackend
-from ushape.checkpoint import build_network, load_model
+from ushape.checkpoint import build_network, load_model, read_header
 from ushape.config import ModelHeader, Normalization, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
@@ -27,6 +29,7 @@ from ushape.models import UNet
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
 from ushape.training.module import TrainingModule
+from ushape.training.page import write_page
 from ushape.training.progress import ProgressLines
 from ushape.training.recipe import Recipe, architecture
 from ushape.training.recipe import recipe as recipe_named
@@ -134,27 +137,37 @@ def train(
     budget = _budget(chosen, time, steps, clock.monotonic() if started is None else started)
     _claim(output, resume)
     samples, held_out, infos, notes = open_dataset(
-        Path(data), images=images, masks=masks, classes=classes, ignore=ignore, validation=validation, seed=seed
+        Path(data),
+        images=images,
+        masks=masks,
+        classes=classes,
+        ignore=ignore,
+        validation=validation,
+        seed=seed,
     )
     header = _header(chosen, model, width, from_model, samples, infos)
     header = header.model_copy(update={"provenance": _provenance(chosen, seed, budget, samples, held_out)})
     network = _network(header, from_model, seed)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     for line in [*notes, _plan(header, dataset, samples, held_out)]:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
 
     module = TrainingModule(network, chosen, budget, seed=seed)
     watch = Validation(held_out, header, output, Schedule(budget))
-    trainer = _trainer(output, PyTorchBackend(network, device), [watch, Checkpoints(output), ProgressLines(console, watch)])
+    backend = PyTorchBackend(network, device)
+    callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
-    with _interruptible(trainer) as interrupted:
+    with _interruptible(budget), _without_chatter():
+        trainer = _trainer(output, backend, callbacks)
+        network.train()
         trainer.fit(module, TileData(dataset, workers=workers), ckpt_path=checkpoint)
+    write_page(output, read_header(output / "model.safetensors"), watch.history, watch.best)
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",
         steps=trainer.global_step,
         scores=watch.best,
-        interrupted=bool(interrupted),
+        interrupted=budget.interrupted,
     )
 
 
@@ -173,7 +186,9 @@ def _claim(output: Path, resume: bool) -> None:
     if resume and not checkpoint.is_dir():
         raise ConfigError(f"{output}: nothing to resume, there is no checkpoint/ in it; drop --resume")
     if not resume and (output / "model.safetensors").exists():
-        raise OutputError(f"{output}: holds a run already; give another --output, or --resume to go on with it")
+        raise OutputError(
+            f"{output}: holds a run already; give another --output, or --resume to go on with it"
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,7 +196,12 @@ def _claim(output: Path, resume: bool) -> None:
 
 
 def _header(
-    recipe: Recipe, model: str, width: int | None, from_model: str | Path | None, samples: list[Sample], infos: Any
+    recipe: Recipe,
+    model: str,
+    width: int | None,
+    from_model: str | Path | None,
+    samples: list[Sample],
+    infos: Any,
 ) -> ModelHeader:
     channels = samples[0].image.shape[0]
     config = architecture(recipe, model, width, channels, len(infos))
@@ -271,39 +291,57 @@ def _trainer(output: Path, backend: PyTorchBackend, callbacks: list[lightning.Ca
 
 
 class Checkpoints(lightning.Callback):
-    """Writes `checkpoint/`, from which `--resume` goes on: every minute and at the end.
+    """Writes `checkpoint/`, from which `--resume` goes on: every minute, after validations and at the end.
 
     Parameters
     ----------
     output : Path
         Folder of the run.
+    validation : Validation
+        Comes before this callback.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.output, self.last = output, clock.monotonic()
+    def __init__(self, output: Path, validation: Validation) -> None:
+        self.output, self.validation, self.last = output, validation, clock.monotonic()
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Write if the last one is a minute old, or this step is the last."""
-        if clock.monotonic() - self.last > 60 or trainer.should_stop:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Write after each validation, if the last one is a minute old, and at the end."""
+        validated = self.validation.history and self.validation.history[-1]["step"] == trainer.global_step
+        if validated or clock.monotonic() - self.last > 60:
             trainer.save_checkpoint(self.output / "checkpoint")
             self.last = clock.monotonic()
 
 
 @contextmanager
-def _interruptible(trainer: lightning.Trainer) -> Iterator[list[int]]:
+def _without_chatter() -> Iterator[None]:
+    """Silence what Lightning tells its own developers and buyers."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Lightning 2.6 uses a pytree call that torch 2.13 deprecates.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        # Making a tile takes milliseconds, a step most of a second: workers would not help on a CPU.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        yield
+    logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible(budget: Budget) -> Iterator[None]:
     """Let Ctrl-C end the run after the step in hand, with everything saved; a second one ends it at once."""
-    received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        trainer.should_stop = True
+        budget.interrupted = True
         signal.signal(signal.SIGINT, before)
 
     if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may handle signals
+        yield  # only the main thread may handle signals
         return
     before = signal.signal(signal.SIGINT, stop)
     try:
-        yield received
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

@@ -37,14 +37,22 @@ class TileDataset(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, samples: list[Sample], recipe: Recipe, geometry: Geometry, normalization: Normalization, *, seed: int
+        self,
+        samples: list[Sample],
+        recipe: Recipe,
+        geometry: Geometry,
+        normalization: Normalization,
+        *,
+        seed: int,
     ) -> None:
         self.samples, self.recipe, self.geometry, self.seed = samples, recipe, geometry, seed
         self.images = [normalization.apply(sample.image) for sample in samples]
         counts = sum(np.bincount(s.classes.ravel(), minlength=256) for s in samples)
         classes = max(int(s.object_class[s.object_class != 255].max()) for s in samples) + 1
         self.balance = weight_map.class_balance(counts[:classes])
-        self.size_in, self.tiles_per_step = tile_size([s.objects.shape for s in samples], recipe.tile, geometry)
+        self.size_in, self.tiles_per_step = tile_size(
+            [s.objects.shape for s in samples], recipe.tile, geometry
+        )
         self.size_out = geometry.output_size(self.size_in)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
@@ -65,7 +73,8 @@ class TileDataset(Dataset[dict[str, Tensor]]):
             ids,
             sample.object_class,
             self.balance,
-            w0=self.recipe.border_w0 if sample.has_objects else 0.0,
+            separate=len(self.balance) == 2,
+            w0=self.recipe.border_w0,
             sigma_px=self.recipe.border_sigma_px,
             crop=tail,
         )
@@ -110,7 +119,9 @@ def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -
         Tiles per step, at least 1.
     """
     side = float(np.median([min(shape) for shape in shapes]))
-    size_in = min(geometry.input_size(int(side)), geometry.nearest_valid_sizes(largest)[0] or geometry.smallest)
+    size_in = min(
+        geometry.input_size(int(side)), geometry.nearest_valid_sizes(largest)[0] or geometry.smallest
+    )
     out = geometry.output_size(size_in)
     out_largest = geometry.output_size(geometry.nearest_valid_sizes(largest)[0] or geometry.smallest)
     return size_in, max(1, round(out_largest**2 / out**2))

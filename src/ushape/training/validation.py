@@ -11,63 +11,79 @@ from lightning import Callback, Trainer
 
 from ushape import io, metrics, pictures
 from ushape.checkpoint import save_model
-from ushape.config import IGNORE, ModelHeader
+from ushape.config import IGNORE, ModelHeader, Postprocessing
 from ushape.data import Sample
+from ushape.instances import instances
 from ushape.predict import Segmenter
 from ushape.training.budget import Budget
 from ushape.training.module import TrainingModule
+from ushape.weight_map import cut_gap
 
-COLUMNS = ("step", "learning_rate", "loss", "score", "accuracy", "dice", "iou", "pixel_error", "v_rand")
+Array = np.ndarray[Any, Any]
+
+COLUMNS = ("step", "learning_rate", "loss", "score", "accuracy", "dice", "iou", "ap", "v_rand", "pixel_error")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Validation scores over the whole validation set; `score` is the one that selects the model.
+    """Scores over the whole validation set; `score` is the one that selects the model.
 
-    It is V_rand where single objects count (instance masks, or objects that fill most of the image as cells
-    in EM do), else the mean Dice over the classes that occur.
+    It is V_rand where objects fill most of the image, as cells in EM do; AP(0.5) where single objects touch,
+    as nuclei do; else the mean Dice over the classes that occur.
     """
 
     score: float
     accuracy: float
     dice: float
     iou: float
-    pixel_error: float | None = None
+    ap: float | None = None
     v_rand: float | None = None
+    pixel_error: float | None = None
 
     def row(self) -> dict[str, float]:
         """Scores by name, without those that do not apply."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def score(samples: list[Sample], probabilities: list[np.ndarray[Any, Any]]) -> Scores:
-    """Score predicted probabilities (C, H, W) against annotated images."""
+def score(samples: list[Sample], probabilities: list[Array], postprocessing: Postprocessing) -> Scores:
+    """Score predicted probabilities, (C, H, W) each, against annotated images."""
+    pairs = list(zip(probabilities, samples, strict=True))
     classes = probabilities[0].shape[0]
-    predictions = [p.argmax(0) for p in probabilities]
     counts = sum(
-        metrics.confusion(predicted, sample.classes, classes, ignore=IGNORE)
-        for predicted, sample in zip(predictions, samples, strict=True)
+        metrics.confusion(p.argmax(0), sample.classes, classes, ignore=IGNORE) for p, sample in pairs
     )
+    present = counts.sum(0) + counts.sum(1) > 0
     overlap = {
-        "accuracy": metrics.accuracy(counts),
-        "dice": float(np.mean(metrics.dice(counts)[_present(counts)])),
-        "iou": float(np.mean(metrics.iou(counts)[_present(counts)])),
+        "accuracy": float(metrics.accuracy(counts)),
+        "dice": float(np.mean(metrics.dice(counts)[present])),
+        "iou": float(np.mean(metrics.iou(counts)[present])),
     }
-    if classes != 2 or not all(objects_count(sample) for sample in samples):
-        return Scores(score=overlap["dice"], **overlap)
-    cells = [p[1] for p in probabilities]
-    v_rand = float(np.mean([metrics.v_rand(c[None], s.objects[None]).score for c, s in zip(cells, samples, strict=True)]))
-    pixel = metrics.pixel_error(cells, [s.objects > 0 for s in samples]).score
-    return Scores(score=v_rand, v_rand=v_rand, pixel_error=pixel, **overlap)
+    if classes == 2 and is_dense(samples):
+        cells, truth = [p[1] for p in probabilities], [sample.objects for sample in samples]
+        v_rand = metrics.v_rand(cells, truth).score
+        pixel_error = metrics.pixel_error(cells, [ids > 0 for ids in truth]).score
+        return Scores(score=v_rand, v_rand=v_rand, pixel_error=pixel_error, **overlap)
+    if classes == 2 and any(has_touching_objects(sample) for sample in samples):
+        matchings = [
+            metrics.match(instances(p[1], postprocessing), _counted_objects(s), 0.5) for p, s in pairs
+        ]
+        ap = metrics.total(matchings).average_precision
+        return Scores(score=ap, ap=ap, **overlap)
+    return Scores(score=overlap["dice"], **overlap)
 
 
-def objects_count(sample: Sample) -> bool:
-    """Whether a sample is about single objects rather than about areas."""
-    return sample.is_instances or (sample.has_objects and float((sample.classes == 1).mean()) > 0.5)
+def is_dense(samples: list[Sample]) -> bool:
+    """Whether objects fill most of the images and background is what separates them."""
+    return float(np.mean([(sample.classes == 1).mean() for sample in samples])) > 0.5
 
 
-def _present(counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return counts.sum(0) + counts.sum(1) > 0
+def has_touching_objects(sample: Sample) -> bool:
+    """Whether two objects of a sample touch: then its objects matter one by one."""
+    return bool((cut_gap(sample.objects) != sample.objects).any())
+
+
+def _counted_objects(sample: Sample) -> Array:
+    return np.where(sample.classes == IGNORE, 0, sample.objects)
 
 
 @dataclass
@@ -118,11 +134,16 @@ class Validation(Callback):
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
 
-    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Validate if it is time to, or the budget ends here."""
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Validate if it is time to; where the budget ends, validate and end the run."""
         step = trainer.global_step
-        if module.budget.is_spent(step) or trainer.should_stop or self.schedule.is_due(step):
+        # Decided here alone: a clock or a Ctrl-C between two such questions would skip the last validation.
+        ends = module.budget.is_spent(step)
+        if ends or self.schedule.is_due(step):
             self.validate(trainer, module)
+        trainer.should_stop = ends
 
     def validate(self, trainer: Trainer, module: TrainingModule) -> None:
         """Score the network as it stands, write pictures, keep it if it is the best so far."""
@@ -149,12 +170,12 @@ class Validation(Callback):
     def _scores(self, module: TrainingModule) -> Scores:
         network = module.best_weights.eval()
         segmenter = Segmenter(network, self.header)
-        probabilities = [segmenter(sample.image).probabilities for sample in self.samples]
+        probabilities = [segmenter(sample.image, axes="CYX").probabilities for sample in self.samples]
         network.train()
         self._draw(probabilities)
-        return score(self.samples, probabilities)
+        return score(self.samples, probabilities, self.header.postprocessing)
 
-    def _draw(self, probabilities: list[np.ndarray[Any, Any]]) -> None:
+    def _draw(self, probabilities: list[Array]) -> None:
         folder = self.output / "validation"
         folder.mkdir(exist_ok=True)
         colors = [info.color for info in self.header.classes]
@@ -171,9 +192,13 @@ class Validation(Callback):
 
     def _log(self, trainer: Trainer, row: dict[str, float]) -> None:
         self.history.append(row)
-        io.write_csv(self.output / "metrics.csv", COLUMNS, [[r.get(c, "") for c in COLUMNS] for r in self.history])
+        io.write_csv(
+            self.output / "metrics.csv", COLUMNS, [[r.get(c, "") for c in COLUMNS] for r in self.history]
+        )
         for logger in trainer.loggers:
-            logger.log_metrics({f"validation/{k}": v for k, v in row.items() if k != "step"}, trainer.global_step)
+            logger.log_metrics(
+                {f"validation/{k}": v for k, v in row.items() if k != "step"}, trainer.global_step
+            )
 
     def _keep(self, module: TrainingModule, row: dict[str, float]) -> None:
         header = self._with_result(row)

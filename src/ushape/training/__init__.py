@@ -1,0 +1,10 @@
+"""From annotated images to a model file: recipes, tiles, the optimiser's step, validation, and the run itself."""
+
+from ushape.torchvision_operators import define_missing_operators
+
+define_missing_operators()  # before anything imports lightning
+
+from ushape.training.recipe import FAST, PAPER, Recipe  # noqa: E402
+from ushape.training.run import TrainResult, train  # noqa: E402
+
+__all__ = ["FAST", "PAPER", "Recipe", "TrainResult", "train"]

@@ -1,0 +1,95 @@
+"""`report.html` of a training run: the scores, how they came about, and what the network sees."""
+
+from pathlib import Path
+
+from ushape import io, report
+from ushape.config import ModelHeader
+from ushape.report import Html
+
+_NAMES = {
+    "v_rand": "V_rand",
+    "ap": "AP(0.5)",
+    "dice": "Dice",
+    "iou": "IoU",
+    "accuracy": "accuracy",
+    "pixel_error": "pixel error",
+}
+
+
+def write_page(
+    output: Path, header: ModelHeader, history: list[dict[str, float]], best: dict[str, float]
+) -> None:
+    """Write `report.html` into the folder of a run.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of the run, with its `validation/*.png`.
+    header : ModelHeader
+        Of the best model.
+    history : list of dict
+        One row per validation: step, loss, learning rate and scores.
+    best : dict
+        The row of the best model.
+
+    Raises
+    ------
+    OutputError
+        If the page cannot be written.
+    """
+    command = f"ushape predict {output / 'model.safetensors'} my-new-images --output my-results --overlay"
+    sections = [
+        report.section("Result", report.key_numbers(_scores(best)), _reading(best)),
+        report.section("Course", *_courses(history), _validations(history)),
+        *_pictures(output / "validation"),
+        report.section("Run", _facts(header)),
+        report.section("Next", report.commands(command)),
+    ]
+    report.write_report(output / "report.html", f"Training of {header.name}", sections)
+
+
+def _scores(row: dict[str, float]) -> dict[str, object]:
+    return {name: row[key] for key, name in _NAMES.items() if key in row}
+
+
+def _reading(best: dict[str, float]) -> str:
+    if "score" not in best:
+        return "No images were held out: nothing says how well this network does on images it has not seen."
+    chosen = next((_NAMES[key] for key in ("v_rand", "ap") if key in best), "mean Dice over the classes")
+    return f"Scores on the validation images, of the state with the best {chosen}: after {best['step']:.0f} steps."
+
+
+def _courses(history: list[dict[str, float]]) -> list[Html]:
+    steps = [row["step"] for row in history]
+    drawings = [report.curves({"loss": (steps, [row["loss"] for row in history])}, x="step", y="loss")]
+    scores = {
+        name: (steps, [row[key] for row in history])
+        for key, name in _NAMES.items()
+        if all(key in row for row in history)
+    }
+    return [*drawings, report.curves(scores, x="step", y="score")] if scores and history else drawings
+
+
+def _validations(history: list[dict[str, float]]) -> Html:
+    columns = ["step", "loss", *(key for key in _NAMES if history and key in history[-1])]
+    rows = [[int(row["step"]), *(row.get(key) for key in columns[1:])] for row in history]
+    return report.table([_NAMES.get(column, column) for column in columns], rows)
+
+
+def _pictures(folder: Path) -> list[Html]:
+    files = sorted(folder.glob("*.png")) if folder.is_dir() else []
+    rows = [report.picture_row({"": io.read_image(file).array}, caption=file.stem) for file in files]
+    return [report.section("Validation images", *rows)] if rows else []
+
+
+def _facts(header: ModelHeader) -> Html:
+    run = header.provenance
+    rows: list[list[object]] = [
+        ["recipe", run["recipe"]["name"]],
+        ["classes", ", ".join(info.name for info in header.classes)],
+        ["training images", len(run["training"])],
+        ["validation images", ", ".join(run["held_out"]) or "none"],
+        ["seed", str(run["seed"])],
+        *([name, version] for name, version in run["versions"].items()),
+    ]
+    return report.table(["what", "value"], rows)
