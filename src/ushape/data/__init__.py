@@ -6,6 +6,7 @@ from ushape.data.faults import Fault
 from ushape.data.layouts import Dataset, Pair, Source, find_pairs
 from ushape.data.masks import infer_coding
 from ushape.data.samples import Sample, load_samples, open_dataset, split
+from ushape.data.table import render
 
 __all__ = [
     "CheckReport",
@@ -22,5 +23,6 @@ __all__ = [
     "infer_coding",
     "load_samples",
     "open_dataset",
+    "render",
     "split",
 ]

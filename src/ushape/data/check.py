@@ -14,7 +14,7 @@ from ushape.data.inspection import Files, Inspected, inspect, smearing
 from ushape.data.layouts import Dataset, find_pairs
 from ushape.data.masks import decide
 
-HISTOGRAM_BINS = 32
+HISTOGRAM_BINS = 16
 
 
 @dataclass(frozen=True)
@@ -281,5 +281,11 @@ def _histogram(rows: Sequence[Inspected]) -> Histogram | None:
     if not samples:
         return None
     values = np.concatenate(samples).astype(np.float64)
-    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
-    return Histogram(edges, counts)
+    low, high = values.min(), values.max()
+    if all(sample.dtype.kind in "iu" for sample in samples):
+        # Bins of equally many whole numbers; others would count some twice as often.
+        width = np.ceil((high - low + 1) / HISTOGRAM_BINS)
+        edges = np.arange(low, high + width + 1, width)
+    else:
+        edges = np.linspace(low, high if high > low else low + 1, HISTOGRAM_BINS + 1)
+    return Histogram(edges, np.histogram(values, edges)[0])

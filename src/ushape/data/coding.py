@@ -53,8 +53,7 @@ class MaskCoding:
             what = "colour" if self.is_rgb else "value"
             text = f"objects: 0 is background, every other {what} is one object"
         else:
-            mapped = (f"{_shown(info.value)} -> {i} ({info.name})" for i, info in enumerate(self.classes))
-            text = f"classes: {', '.join(mapped)}"
+            text = f"classes: {', '.join(_mapped(i, info) for i, info in enumerate(self.classes))}"
         if self.ignore is None:
             return text
         return f"{text}; {listed([self.ignore], self.is_rgb, self.bits)} does not count"
@@ -198,6 +197,11 @@ def color_code(color: Sequence[int], bits: int) -> int:
 
 def _shown(value: Value) -> str:
     return str(value) if isinstance(value, int) else f"({','.join(map(str, value))})"
+
+
+def _mapped(index: int, info: ClassInfo) -> str:
+    name = "" if info.name == f"class {index}" else f" ({info.name})"
+    return f"{_shown(info.value)} -> {index}{name}"
 
 
 def _renumbered(ids: Array) -> tuple[Array, int]:

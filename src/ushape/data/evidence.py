@@ -115,28 +115,41 @@ def examine(label: LabelImage, plane: int | None = None, region: Array | None = 
         Pixels that count.
     """
     array = label_plane(label, plane)
-    codes = packed(array)
     is_rgb = array.ndim == 3
-    values = np.unique(codes)
-    counted = codes if region is None else codes[region]
-    is_grey = bool((array == array[..., :1]).all()) if is_rgb else True
-    brightness = array[..., 0].astype(np.int64) if is_rgb and is_grey else codes
-    if not is_grey:
-        brightness = array.sum(-1, dtype=np.int64)
-    smeared, levels = _smeared(brightness, len(values), is_jpeg(label.path))
+    is_grey = not is_rgb or bool((array == array[..., :1]).all())
+    values, ranks = ranked(packed(array))
+    counted = ranks if region is None else ranks[region]
+    shades, shade_ranks = _shades(array) if is_rgb else (values, ranks)
+    smeared, levels = _smeared(shades, shade_ranks, is_jpeg(label.path))
     return Evidence(
         label.path,
         values,
-        np.bincount(np.searchsorted(values, counted.ravel()), minlength=len(values)),
-        _pieces(codes, values),
+        np.bincount(counted.ravel(), minlength=len(values)),
+        _pieces(ranks, len(values)),
         8 * array.dtype.itemsize,
         is_rgb,
         is_grey,
         label.palette,
-        codes.size - counted.size,
+        ranks.size - counted.size,
         smeared,
         levels,
     )
+
+
+def ranked(codes: Array) -> tuple[Array, Array]:
+    """Values that occur, ascending, and the rank of each pixel's value among them (int32).
+
+    Examples
+    --------
+    >>> values, ranks = ranked(np.array([[255, 0, 7, 255]]))
+    >>> values.tolist(), ranks.tolist()
+    ([0, 7, 255], [[2, 0, 1, 2]])
+    """
+    if codes.min() >= 0 and codes.max() < 1 << 16:
+        counts = np.bincount(codes.ravel())
+        return np.flatnonzero(counts), (np.cumsum(counts > 0, dtype=np.int32) - 1)[codes]
+    values, ranks = np.unique(codes, return_inverse=True)
+    return values, ranks.reshape(codes.shape).astype(np.int32)
 
 
 def is_jpeg(path: Path | None) -> bool:
@@ -144,29 +157,35 @@ def is_jpeg(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() in (".jpg", ".jpeg")
 
 
-def _pieces(codes: Array, values: Array) -> Array:
-    """8-connected components of each of `values`."""
+def _shades(colors: Array) -> tuple[Array, Array]:
+    """Mean brightness of colours, whole and ascending, and the rank of each pixel's."""
+    return ranked(colors.sum(-1, dtype=np.int64) // 3)
+
+
+def _pieces(ranks: Array, num_values: int) -> Array:
+    """8-connected components of each value."""
     import cc3d
 
     # cc3d takes 0 for background, but a 0 is a class here: count ranks from 1.
-    ranks = (np.searchsorted(values, codes) + 1).astype(np.uint32)
+    ranks = (ranks + 1).astype(np.uint32)
     pieces, count = cc3d.connected_components(ranks, connectivity=8, return_N=True)
     rank_of_piece = np.zeros(count + 1, np.int64)
     rank_of_piece[pieces.ravel()] = ranks.ravel()
-    return np.bincount(rank_of_piece[1:] - 1, minlength=len(values))
+    return np.bincount(rank_of_piece[1:] - 1, minlength=num_values)
 
 
-def _smeared(grey: Array, num_values: int, from_jpeg: bool) -> tuple[str, tuple[int, ...]]:
+def _smeared(shades: Array, ranks: Array, from_jpeg: bool) -> tuple[str, tuple[int, ...]]:
     """What happened to a mask whose edges are soft, and the levels meant; "" if they are sharp.
 
     A pixel is soft if a darker and a brighter one touch it and no 2x2 block of equal pixels holds it. A
     blurred edge is soft nearly everywhere, a sharp one almost nowhere, even where three labels meet.
     """
-    if num_values < 3:
+    if len(shades) < 3:
         return "", ()
-    from scipy.ndimage import maximum_filter, minimum_filter
+    import cv2
 
-    low, high = minimum_filter(grey, 3, mode="nearest"), maximum_filter(grey, 3, mode="nearest")
+    window, grey = np.ones((3, 3), np.uint8), ranks.astype(np.float32)
+    low, high = cv2.erode(grey, window), cv2.dilate(grey, window)
     solid = _solid(grey)
     soft = (low < grey) & (grey < high) & ~solid
     share = soft.sum() / max(1, np.count_nonzero(low != high))
@@ -174,8 +193,8 @@ def _smeared(grey: Array, num_values: int, from_jpeg: bool) -> tuple[str, tuple[
         return "an image", ()
     if soft.sum() < MIN_SMEARED_PIXELS or share < (0 if from_jpeg else MAX_SMEARED_SHARE):
         return "", ()
-    levels = _levels(grey, solid)
-    kind = "JPEG-smeared" if from_jpeg or _has_ripples(grey[~solid], levels) else "anti-aliased"
+    levels = shades[_levels(ranks, solid)]
+    kind = "JPEG-smeared" if from_jpeg or _has_ripples(shades[ranks[~solid]], levels) else "anti-aliased"
     return kind, tuple(levels.tolist())
 
 
@@ -189,11 +208,10 @@ def _solid(grey: Array) -> Array:
     return solid
 
 
-def _levels(grey: Array, solid: Array) -> Array:
-    """Values of the larger uniform areas; the smallest and largest value if there is but one."""
-    values, counts = np.unique(grey[solid], return_counts=True)
-    levels = values[counts >= 0.01 * grey.size]
-    return levels if len(levels) > 1 else np.array([grey.min(), grey.max()])
+def _levels(ranks: Array, solid: Array) -> Array:
+    """Ranks with larger uniform areas; the lowest and highest if there is but one."""
+    levels = np.flatnonzero(np.bincount(ranks[solid]) >= 0.01 * ranks.size)
+    return levels if len(levels) > 1 else np.array([0, ranks.max()])
 
 
 def _has_ripples(grey: Array, levels: Array) -> bool:

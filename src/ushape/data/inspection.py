@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ushape.data.evidence import Array, Evidence, examine, is_jpeg, label_plane, packed
+from ushape.data.evidence import Array, Evidence, examine, is_jpeg, label_plane, packed, ranked
 from ushape.data.faults import Fault
 from ushape.data.layouts import Pair
 from ushape.errors import ImageFormatError
@@ -104,7 +104,7 @@ def inspect(pair: Pair, files: Files) -> Inspected:
     if wrong_size is not None:
         return replace(seen, faults=(wrong_size,))
     evidence = examine(label, pair.mask.plane, region)
-    faults = (*_constant(pair, image, evidence), *_used_as_image(pair, image, packed(plane), evidence))
+    faults = (*_constant(pair, image, evidence), *_used_as_image(pair, image, plane, evidence))
     return replace(seen, evidence=evidence, digests=(_digest(image), _digest(plane)), faults=faults)
 
 
@@ -165,23 +165,25 @@ def _constant(pair: Pair, image: Array, evidence: Evidence | None) -> Iterator[F
 
 def _used_as_image(pair: Pair, image: Array, labels: Array, evidence: Evidence) -> Iterator[Fault]:
     """An image that is a mask: few values, and each tells the label of its pixels; or equal to the mask."""
-    codes = packed(image[0] if len(image) != 3 else np.moveaxis(image, 0, -1))
-    if len(np.unique(codes[::7, ::7])) > MAX_MASK_VALUES and not np.array_equal(codes, labels):
+    pixels = image[0] if len(image) != 3 else np.moveaxis(image, 0, -1)
+    is_same = np.array_equal(pixels, labels)
+    if len(np.unique(packed(pixels[::7, ::7]))) > MAX_MASK_VALUES and not is_same:
         return
-    values, index = np.unique(codes, return_inverse=True)
+    values, ranks = ranked(packed(pixels))
+    has_few = len(values) <= MAX_MASK_VALUES
+    what = f"a mask used as an image: {pair.image} has {len(values)} values"
     if len(values) == 1:
         return
-    swapped = evidence.smeared == "an image" and len(values) <= MAX_MASK_VALUES
-    joint = np.unique(index.ravel() * (labels.max() + 1) + labels.ravel())
-    if swapped:
-        fix = "images and masks are exchanged: swap them"
-    elif np.array_equal(codes, labels) or (len(values) <= MAX_MASK_VALUES and len(joint) == len(values)):
-        fix = "put the image here that was annotated"
-    else:
-        return
-    yield Fault(
-        "error", pair.image.path, f"a mask used as an image: {pair.image} has {len(values)} values", fix
-    )
+    if has_few and evidence.smeared == "an image":
+        yield Fault("error", pair.image.path, what, "images and masks are exchanged: swap them")
+    elif is_same or (has_few and _tells(ranks, ranked(packed(labels))[1])):
+        yield Fault("error", pair.image.path, what, "put the image here that was annotated")
+
+
+def _tells(ranks: Array, label_ranks: Array) -> bool:
+    """Whether equal values of the first always go with equal values of the second."""
+    joint = np.unique(ranks.astype(np.int64) * (int(label_ranks.max()) + 1) + label_ranks)
+    return len(joint) == int(ranks.max()) + 1
 
 
 def _digest(array: Array) -> bytes:

@@ -42,8 +42,8 @@ def pair_up(images: Sequence[Path], masks: Sequence[Path]) -> Pairing:
 
     The ways, in order: equal stems; equal stems once the letters that all names of a group share are cut
     off (`cell_01_mask` and `cell_01`); the same numbers; the same numbers among those that vary within
-    the group (`t031` and `man2_seg031`); the same first number (`21_training` and `21_manual1`). The
-    first way that pairs at least half of the smaller group is taken, else the one that pairs most.
+    the group (`t031` and `man2_seg031`); the same first number (`21_training` and `21_manual1`). Equal
+    stems are taken if they pair at least half of the smaller group, else the way that pairs most.
 
     Parameters
     ----------
@@ -54,14 +54,12 @@ def pair_up(images: Sequence[Path], masks: Sequence[Path]) -> Pairing:
     -------
     Pairing
     """
-    best = Pairing(tuple((image, None) for image in images), tuple(masks), "nothing in common")
-    for how, keys_of in _WAYS:
-        pairing = _pair_by(keys_of, images, masks, how)
-        if 2 * pairing.count >= min(len(images), len(masks)) and pairing.count:
-            return pairing
-        if pairing.count > best.count:
-            best = pairing
-    return best
+    pairings = [_pair_by(keys_of, images, masks, how) for how, keys_of in _WAYS]
+    by_stem = pairings[0]
+    # A few names that do not match are missing partners, not a reason to read names more loosely.
+    if by_stem.count and 2 * by_stem.count >= min(len(images), len(masks)):
+        return by_stem
+    return max(pairings, key=lambda pairing: pairing.count)
 
 
 def numbers(text: str) -> tuple[int, ...]:

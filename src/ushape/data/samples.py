@@ -86,7 +86,7 @@ def open_dataset(
     dataset = find_pairs(data, images=images, masks=masks)
     folder = _validation_folder(validation, dataset.root)
     if folder is not None:
-        dataset = _with_validation(dataset, find_pairs(folder))
+        dataset = _with_validation(dataset, find_pairs(folder, images=images, masks=masks))
     report = check_dataset(dataset, classes=classes, ignore=ignore)
     coding = _require_sound(report)
     pairs = [pair for pair in dataset.pairs if pair.name not in report.repeated]
@@ -239,8 +239,12 @@ def _validation_folder(validation: str | float | None, root: Path) -> Path | Non
 
 def _with_validation(dataset: Dataset, held_out: Dataset) -> Dataset:
     """One data set of both: what lies in the second is for validation, all else for training."""
-    inside = {pair.image for pair in held_out.pairs}
-    train = [replace(pair, split="train") for pair in dataset.pairs if pair.image not in inside]
+    inside = {(pair.image.path.resolve(), pair.image.plane) for pair in held_out.pairs}
+    train = [
+        replace(pair, split="train")
+        for pair in dataset.pairs
+        if (pair.image.path.resolve(), pair.image.plane) not in inside
+    ]
     names = {pair.name for pair in train}
     val = [
         replace(pair, split="val", name=f"val_{pair.name}" if pair.name in names else pair.name)
