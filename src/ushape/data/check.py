@@ -161,8 +161,12 @@ def check_dataset(
     """Look at every pair of a data set that was found already; see `check`."""
     files = Files.opened()
     rows = tuple(inspect(pair, files) for pair in dataset.pairs)
-    evidence = [row.evidence for row in rows if row.evidence is not None]
-    coding, mask_faults = _coding(evidence, classes, ignore)
+    readable = [row.evidence for row in rows if row.evidence is not None]
+    evidence, mask_faults = _sound(readable, classes, ignore)
+    coding = decide(evidence, classes=classes, ignore=ignore) if evidence else None
+    if isinstance(coding, Fault):
+        mask_faults.append(coding)
+        coding = None
     if coding is not None:
         coding = renamed(coding, dataset.class_names)
     copies, copy_faults = _copies(rows)
@@ -183,22 +187,18 @@ def check_dataset(
     )
 
 
-def _coding(
+def _sound(
     evidence: Sequence[Evidence], classes: int | str | None, ignore: int | str | None
-) -> tuple[MaskCoding | None, list[Fault]]:
-    """How masks are read, and faults: smeared masks teach nothing unless `--classes` fits even them."""
-    if not evidence:
-        return None, []
-    smeared = [fault for fault in map(smearing, evidence) if fault is not None]
-    if smeared and isinstance(decide(evidence, classes=classes, ignore=ignore), MaskCoding) and classes:
-        smeared = []
-    sound = [item for item in evidence if not item.smeared] if smeared else evidence
-    if not sound:
-        return None, smeared
-    coding = decide(sound, classes=classes, ignore=ignore)
-    if isinstance(coding, Fault):
-        return None, [*smeared, coding]
-    return coding, smeared
+) -> tuple[list[Evidence], list[Fault]]:
+    """Masks to learn the coding from, and faults of the others.
+
+    A number of classes that fits the values excuses soft edges: a border class may be one pixel wide.
+    """
+    is_number = classes not in (None, "objects")
+    if is_number and isinstance(decide(evidence, classes=classes, ignore=ignore), MaskCoding):
+        return list(evidence), []
+    faults = [fault for fault in map(smearing, evidence) if fault is not None]
+    return [item for item in evidence if not item.smeared], faults
 
 
 def _copies(rows: Sequence[Inspected]) -> tuple[frozenset[str], list[Fault]]:

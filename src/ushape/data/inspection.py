@@ -174,8 +174,9 @@ def _used_as_image(pair: Pair, image: Array, labels: Array, evidence: Evidence) 
     what = f"a mask used as an image: {pair.image} has {len(values)} values"
     if len(values) == 1:
         return
-    if has_few and evidence.smeared == "an image":
-        yield Fault("error", pair.image.path, what, "images and masks are exchanged: swap them")
+    if evidence.smeared == "an image":
+        if has_few:
+            yield Fault("error", pair.image.path, what, "images and masks are exchanged: swap them")
     elif is_same or (has_few and _tells(ranks, ranked(packed(labels))[1])):
         yield Fault("error", pair.image.path, what, "put the image here that was annotated")
 
