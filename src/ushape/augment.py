@@ -6,11 +6,9 @@ linear map, both separable, so that all coordinates of a tile are one product of
     from(y, x)  =  centre + shift + A @ ((y, x) + displacement(y, x))
 
     A             rotation, mirror and scale
-    displacement  cubic spline over a coarse grid that spans the tile:  o-------o-------o
-                                                                        |       |       |
-                                                                        o-------o-------o
-                                                                        |       |       |
-                                                                        o-------o-------o
+    displacement  cubic spline over a coarse grid that spans the tile     o----o----o
+                                                                          o----o----o
+                                                                          o----o----o
 
 Source: Ronneberger 2015, section 3.1. Angles, mirrors, grey values and the extent of the grid are not stated
 there: they are our choice, named below.
@@ -36,12 +34,9 @@ def generator(seed: int, sample: int, stream: int = 0) -> np.random.Generator:
 
     Parameters
     ----------
-    seed : int
-        Seed of the run, 0 <= seed < 2**64.
-    sample : int
-        Global number of the sample in the run, 0 <= sample < 2**64.
-    stream : int
-        Number of an independent stream of the same sample (for example for dropout), 0 <= stream < 2**64.
+    seed, sample, stream : int
+        Seed of the run, global number of the sample in the run, and number of an independent stream of the
+        same sample (for example for dropout); each at least 0 and below 2**64.
 
     Returns
     -------
@@ -55,8 +50,8 @@ def generator(seed: int, sample: int, stream: int = 0) -> np.random.Generator:
 
     Examples
     --------
-    >>> generator(1, 7).integers(1000) == generator(1, 7).integers(1000)
-    True
+    >>> generator(1, 7).integers(1000, size=3)
+    array([167, 921, 722])
     """
     for name, value in {"seed": seed, "sample": sample, "stream": stream}.items():
         if not 0 <= value < 2**64:
@@ -74,9 +69,9 @@ class Deformation:
     displacements : ndarray of float, shape (2, grid, grid)
         Displacement (y, x) at each control point, in pixels of the tile.
     angle : float
-        Rotation in radians.
+        Radians by which the tile shows the image turned clockwise.
     mirror : bool
-        Whether the tile is a mirror image (left and right swapped before the rotation).
+        Whether left and right of the turned tile are swapped.
     scale : float
         Image pixels per tile pixel, > 0: 2 shows objects at half their size.
     shift : tuple of float
@@ -118,12 +113,9 @@ class Deformation:
             Source of all numbers. As many are drawn whatever is switched on, so that switching one part
             off leaves the others as they were.
         shift_px : tuple of float
-            Largest shift (y, x), in image pixels: uniform between minus and plus this. Half the height and
-            width of the image about its middle visits the whole image.
-        rotation : bool
-            Whether to rotate, uniformly over the full circle (not stated in the paper).
-        mirror : bool
-            Whether to mirror every other tile (not stated in the paper).
+            Largest shift (y, x), in image pixels: uniform between minus and plus this.
+        rotation, mirror : bool
+            Whether to rotate, uniformly over the full circle, and to mirror every other tile.
         elastic_std_px : float
             Standard deviation of each component of the displacements, in tile pixels. Paper: 10.
         grid : int
@@ -210,20 +202,15 @@ def _axis_basis(length: int, grid: int, spline: Spline) -> Array:
     pixels = np.arange(length)
     # The spline is evaluated in units of the control points' spacing, control point k at position k.
     if spline == "interpolating":
-        bends = _natural_spline(pixels * (grid - 1) / (length - 1), grid)
+        from scipy.interpolate import CubicSpline
+
+        bends = CubicSpline(range(grid), np.eye(grid), bc_type="natural")(pixels * (grid - 1) / (length - 1))
     else:
         bends = _b_spline(1 + pixels * (grid - 3) / (length - 1), grid)
     offset = pixels - (length - 1) / 2
     basis = np.vstack([bends.T, offset, np.ones(length)]).astype(np.float32, "C")  # (grid + 2, length)
     basis.flags.writeable = False
     return basis
-
-
-def _natural_spline(positions: Array, grid: int) -> Array:
-    from scipy.interpolate import CubicSpline
-
-    spline: Array = CubicSpline(np.arange(grid), np.eye(grid), bc_type="natural")(positions)
-    return spline
 
 
 def _b_spline(positions: Array, grid: int) -> Array:
@@ -276,41 +263,40 @@ def random_tile(
     ShapeError
         If image and objects differ in size, or the two tiles cannot be concentric.
     """
-    if image.ndim != 3 or image.shape[1:] != objects.shape:
-        raise ShapeError(
-            f"expected an image (C, H, W) and objects (H, W), got {image.shape} and {objects.shape}"
-        )
+    if image.shape[1:] != objects.shape:
+        raise ShapeError(f"image (C, H, W) and objects (H, W) do not fit: {image.shape} and {objects.shape}")
     if (size_in - size_objects) % 2:
         raise ShapeError(f"tiles of {size_in} and {size_objects} pixels have no common centre: even and odd")
+    size = max(size_in, size_objects)
     maps, region = [], []
-    for axis, offsets in enumerate(deformation.coordinates((max(size_in, size_objects),) * 2)):
+    for axis, offsets in enumerate(deformation.coordinates((size, size))):
         length = objects.shape[axis]
         middle = (length - 1) / 2 if center is None else center[axis]
-        reach = range(math.floor(middle + offsets.min()) - 2, math.ceil(middle + offsets.max()) + 3)
-        part = _seen_part(reach, length)
-        offsets += middle - part.start
+        seen = _seen_part(middle + offsets.min(), middle + offsets.max(), length)
+        offsets += middle - seen.start
         maps.append(offsets)
-        region.append(part)
-    image = np.asarray(image, np.float32)[:, *region]
-    objects = np.asarray(objects, np.int32)[*region]
-    image_tile = np.empty((len(image), size_in, size_in), np.float32)
-    for plane, tile in zip(image, image_tile, strict=True):
+        region.append(seen)
+    planes = np.asarray(image[:, *region], np.float32)
+    image_tile = np.empty((len(planes), size_in, size_in), np.float32)
+    for plane, tile in zip(planes, image_tile, strict=True):
         _resample(plane, maps, tile, interpolation)
     objects_tile = np.empty((size_objects, size_objects), np.int32)
-    _resample(objects, maps, objects_tile, "nearest")
+    _resample(np.asarray(objects[*region], np.int32), maps, objects_tile, "nearest")
     return image_tile, objects_tile
 
 
-def _seen_part(reach: range, length: int) -> slice:
-    """Part of an axis that the positions of `reach` fall on, once mirrored at its ends as often as needed.
+def _seen_part(first: float, last: float, length: int) -> slice:
+    """Part of an axis that positions from `first` to `last` fall on, once mirrored as often as needed.
 
-    A mirror is seen only where the part ends with the axis, so mirroring the part gives the same. (OpenCV
+    It ends with the axis where a mirror lies on the way, so mirroring the part gives the same. (OpenCV
     takes planes up to 32767 pixels only, and short coordinates keep their precision.)
     """
+    reach = 2  # of cubic interpolation
+    start, stop = math.floor(first) - reach, math.ceil(last) + reach + 1
+    position = np.arange(min(start, length - 1), max(stop, 1))
     period = max(2 * (length - 1), 1)
-    position = np.arange(reach.start, reach.stop) % period
-    position = np.minimum(position, period - position) if length > 1 else position
-    return slice(int(position.min()), int(position.max()) + 1)
+    mirrored = np.minimum(position % period, -position % period)
+    return slice(int(mirrored.min()), int(mirrored.max()) + 1)
 
 
 def _resample(plane: Array, maps: list[Array], tile: Array, interpolation: str) -> None:
@@ -320,9 +306,7 @@ def _resample(plane: Array, maps: list[Array], tile: Array, interpolation: str) 
     start = (len(maps[0]) - len(tile)) // 2
     middle = slice(start, start + len(tile))
     map_y, map_x = (offsets[middle, middle] for offsets in maps)
-    kernel = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}[
-        interpolation
-    ]
+    kernel = getattr(cv2, f"INTER_{interpolation.upper()}")
     cv2.remap(plane, map_x, map_y, kernel, dst=tile, borderMode=cv2.BORDER_REFLECT_101)
 
 
@@ -335,7 +319,7 @@ class GreyValues:
     brightness : float
         Largest offset, in standard deviations of the normalised image.
     contrast : float
-        Largest relative change of the contrast, 0 <= contrast < 1.
+        Largest relative change of the contrast, at most 0.9.
     curve : float
         Largest displacement of the control values of the tone curve, as a fraction of the range of grey
         values, at most 1/8; the slope of the curve changes by up to 8 times this.
@@ -352,14 +336,10 @@ class GreyValues:
     blur_px: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.brightness, self.contrast, self.curve, self.noise, self.blur_px) < 0:
-            raise ConfigError(f"strengths of grey-value variation must not be negative, got {self}")
-        if self.contrast >= 1:
-            raise ConfigError(f"contrast must be below 1, got {self.contrast}")
-        if self.curve > 0.125:
-            raise ConfigError(
-                f"curve must be at most 0.125, or it would not rise everywhere; got {self.curve}"
-            )
+        for name, value in vars(self).items():
+            largest = {"contrast": 0.9, "curve": 0.125}.get(name, math.inf)
+            if not 0 <= value <= largest:
+                raise ConfigError(f"{name} must be at least 0 and at most {largest}, got {value}")
 
 
 def vary_grey_values(image: Array, rng: np.random.Generator, strengths: GreyValues = GreyValues()) -> Array:
@@ -387,10 +367,9 @@ def vary_grey_values(image: Array, rng: np.random.Generator, strengths: GreyValu
     if strengths.blur_px:
         import cv2
 
-        sigma = rng.uniform(0, strengths.blur_px, len(varied))
-        varied = np.stack(
-            [cv2.GaussianBlur(c, (0, 0), s) if s > 0.1 else c for c, s in zip(varied, sigma, strict=True)]
-        )
+        for channel in varied:
+            sigma = rng.uniform(0, strengths.blur_px)
+            cv2.GaussianBlur(channel, (0, 0), max(sigma, 0.01), dst=channel)
     if strengths.noise:
         std = rng.uniform(0, strengths.noise, (len(varied), 1, 1)).astype(np.float32)
         varied += std * rng.standard_normal(varied.shape, np.float32)
