@@ -19,7 +19,7 @@ from ushape.config import Postprocessing
 from ushape.errors import OutputError
 from ushape.instances import instances
 from ushape.metrics import Matching, match, total
-from ushape.pictures import colorize, display, draw_outlines, heat, side_by_side
+from ushape.pictures import blend, colorize, display, draw_outlines, heat, side_by_side
 
 Array = np.ndarray[Any, Any]
 
@@ -138,7 +138,7 @@ def otsu_objects(grey: Array, *, smallest_px: int = 0) -> Array:
 
 
 def verdicts(truth: Annotated, ids: Array) -> Array:
-    """Outline objects on the image: found in `FOUND`, invented in `INVENTED`, missed ones in `MISSED`.
+    """Mark objects on the image: found in `FOUND`, invented in `INVENTED`, missed ones in `MISSED`.
 
     Parameters
     ----------
@@ -153,10 +153,12 @@ def verdicts(truth: Annotated, ids: Array) -> Array:
     pairs = match(ids, truth.ids).pairs
     right = np.isin(ids, [predicted for predicted, _, _ in pairs])
     seen = np.isin(truth.ids, [true for _, true, _ in pairs])
+    missed, invented, found = np.where(seen, 0, truth.ids), np.where(right, 0, ids), np.where(right, ids, 0)
     picture = display(truth.image)
-    picture = draw_outlines(picture, np.where(seen, 0, truth.ids), MISSED)
-    picture = draw_outlines(picture, np.where(right, 0, ids), INVENTED)
-    return draw_outlines(picture, np.where(right, ids, 0), FOUND)
+    for objects, color in ((missed, MISSED), (invented, INVENTED), (found, FOUND)):
+        tinted = blend(picture, (objects > 0).astype(np.uint8), ((0, 0, 0), color), opacity=0.3)
+        picture = draw_outlines(tinted, objects, color)
+    return picture
 
 
 def run_demo(output: str | Path, *, seconds: float = 60.0, quiet: bool = True) -> DemoResult:
@@ -193,7 +195,7 @@ def run_demo(output: str | Path, *, seconds: float = 60.0, quiet: bool = True) -
     result = DemoResult(
         network=Method(f"U-Net, {steps} steps", tuple(case.matching for case in cases)),
         otsu=_otsu("Otsu's threshold", held_out, 0),
-        otsu_cleaned=_otsu(f"Otsu's threshold, from {SMALLEST_PX} px on", held_out, SMALLEST_PX),
+        otsu_cleaned=_otsu("Otsu's threshold, no specks", held_out, SMALLEST_PX),
         model=model,
         report=output / "report.html",
         pictures=tuple(case.write(output / "pictures") for case in cases),
@@ -265,7 +267,8 @@ class _Case:
         counts = self.matching
         found = f"{counts.tp} of {counts.tp + counts.fn} nuclei found, {counts.fp} invented"
         caption = f"{self.truth.name}: {found}, AP(0.5) {counts.average_precision:.2f}"
-        return report.picture_row(self.panels(), caption=caption)
+        shown = {name: panel for name, panel in self.panels().items() if name != "classes"}
+        return report.picture_row(shown, caption=caption)
 
 
 def _otsu(name: str, held_out: list[Annotated], smallest_px: int) -> Method:
@@ -305,7 +308,7 @@ def _gain(result: DemoResult) -> str:
     )
     return (
         f"AP(0.5) is {found:.2f}: {found - baseline:+.2f} against Otsu's threshold, "
-        f"{found - cleaned:+.2f} against Otsu's threshold from {SMALLEST_PX} px on."
+        f"{found - cleaned:+.2f} if objects below {SMALLEST_PX} px are dropped there too."
     )
 
 
@@ -353,7 +356,8 @@ _WHAT = (
     "The {held_out} held-out images took no part in that. The network gives each of their pixels a "
     "probability; {px} or more pixels above one half that hang together are an object.",
     "Otsu's threshold is the usual first thing to try without training: one grey value per image, then "
-    "connected pixels. It is shown as it is, and with the same smallest object as for the network.",
+    "connected pixels. It is shown as it is, and without specks: objects below {px} px dropped, as for the "
+    "network.",
     "A minute is little. More time, a wider network and more images all help.",
 )
 _LEGEND = (

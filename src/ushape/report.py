@@ -239,8 +239,18 @@ def _picture(title: str, picture: Array, caption: str) -> str:
 
 def _png(picture: Array) -> str:
     target = memory.BytesIO()
-    Image.fromarray(picture).save(target, format="PNG", optimize=True)
+    _in_few_colors(Image.fromarray(picture)).save(target, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode("ascii")
+
+
+def _in_few_colors(picture: Image.Image) -> Image.Image:
+    """Store a picture of up to 256 colours, as grey values and heat maps are, in a third of the bytes."""
+    colors = picture.getcolors(256) if picture.mode == "RGB" else None
+    if colors is None:
+        return picture
+    few = picture.quantize(len(colors), dither=Image.Dither.NONE)
+    # Pillow clusters colours; where two of them fell together the picture stays as it is.
+    return few if np.array_equal(np.asarray(few.convert("RGB")), np.asarray(picture)) else picture
 
 
 def _inline(svg: str, alt: str) -> str:
@@ -296,7 +306,8 @@ p { max-width: 46rem; margin: 0.6rem 0; }
 .lead { font-size: 1.08rem; color: var(--soft); margin-bottom: 0; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 0.8rem;
   margin: 1.2rem 0; }
-.numbers div { background: var(--panel); border-radius: 8px; padding: 0.8rem 1rem; }
+.numbers div { background: var(--panel); border-radius: 8px; padding: 0.8rem 1rem;
+  display: flex; flex-direction: column; justify-content: space-between; }
 .numbers dt { color: var(--soft); font-size: 0.85rem; line-height: 1.35; }
 .numbers dd { margin: 0.15rem 0 0; font-size: 1.6rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; margin: 1rem 0; }

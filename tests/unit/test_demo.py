@@ -62,6 +62,6 @@ def test_what_is_shown_at_the_end_says_what_to_do_next(result: demo.DemoResult) 
     screen = StringIO()
     Console(file=screen, width=200).print(demo.render(result))
     shown = screen.getvalue()
-    assert "AP(0.5) is 0.75: +0.42 against Otsu's threshold, +0.25 against" in shown
+    assert "AP(0.5) is 0.75: +0.42 against Otsu's threshold, +0.25 if" in shown
     for words in ("0.333", "0.650", "Done in 75 s", "report.html", "ushape train my-data", "ushape predict"):
         assert words in shown

@@ -126,11 +126,23 @@ def test_a_plain_string_is_text_and_a_piece_is_not_escaped_twice() -> None:
     assert made == "<section><h2>T</h2>\n<p>a &lt; b</p>\n<p>c &lt; d</p>\n</section>"
 
 
+def decoded(html: str) -> Image.Image:
+    encoded = str(outline(html).named("img")[0]["src"]).removeprefix("data:image/png;base64,")
+    return Image.open(io.BytesIO(base64.b64decode(encoded)))
+
+
 def test_pictures_are_kept_pixel_for_pixel() -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)  # more than 256 colours
+    few = wide[:1, :40][np.zeros((30, 1), int), np.arange(40)]
+    for picture in (PICTURE, wide, few, np.repeat(wide[..., :1], 3, axis=2)):
+        assert np.array_equal(np.asarray(decoded(report.picture_row({"p": picture})).convert("RGB")), picture)
     source = outline(report.picture_row({"p": PICTURE})).named("img")[0]
     assert (source["width"], source["height"], source["alt"]) == ("17", "12", "p")
-    encoded = str(source["src"]).removeprefix("data:image/png;base64,")
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))), PICTURE)
+
+
+def test_a_picture_of_few_colours_takes_a_byte_a_pixel() -> None:
+    grey = np.repeat(np.arange(200, dtype=np.uint8).reshape(10, 20, 1), 3, axis=2)
+    assert decoded(report.picture_row({"p": grey})).mode == "P"
 
 
 def test_a_picture_without_a_title_is_described_by_the_caption() -> None:
