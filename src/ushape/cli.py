@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ushape.errors import UShapeError
+from ushape.errors import DataError, UShapeError
 
 STARTED = time.monotonic()
 
@@ -32,9 +32,10 @@ Images = Annotated[
 ]
 Masks = Annotated[str | None, typer.Option(help="Glob of the masks below DATA.")]
 Classes = Annotated[
-    int | None, typer.Option(help="Masks hold the class indices 0 to N-1 (settles ambiguity).")
+    str | None, typer.Option(help="Masks hold the class indices 0 to N-1, or `objects`: settles ambiguity.")
 ]
-Ignore = Annotated[int | None, typer.Option(metavar="LABEL", help="Label value of pixels that do not count.")]
+
+Ignore = Annotated[str | None, typer.Option(metavar="LABEL", help="Label value of pixels that do not count.")]
 
 
 @app.command()
@@ -66,8 +67,8 @@ def check(
     report = check_data(data, images=images, masks=masks, classes=classes, ignore=ignore)
     _show(render(report), quiet)
     if report.errors:
-        raise UShapeError(
-            f"{data}: training would be wrong: {len(report.errors)} faults; the first: {report.errors[0].line}"
+        raise DataError(
+            f"training on {data} would be wrong; first of {len(report.errors)} faults: {report.errors[0]}"
         )
 
 
@@ -177,7 +178,10 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="Comma-separated scores; default: those that fit.")
     ] = None,
-    ignore: Ignore = None,
+    classes: Annotated[int | None, typer.Option(help="Class masks hold the class indices 0 to N-1.")] = None,
+    ignore: Annotated[
+        int | None, typer.Option(metavar="LABEL", help="Value in TRUTH that does not count.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all scores and counts to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row per image to this file.")] = None,
     quiet: Quiet = False,
@@ -187,7 +191,11 @@ def evaluate(
     from ushape.evaluate import evaluate as evaluate_paths
 
     evaluation = evaluate_paths(
-        prediction, truth, metrics=None if metrics is None else metrics.split(","), ignore=ignore
+        prediction,
+        truth,
+        metrics=None if metrics is None else metrics.split(","),
+        classes=classes,
+        ignore=ignore,
     )
     _show(evaluation.render(), quiet)
     if json is not None:

@@ -12,7 +12,9 @@ from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
 STATE: dict[str, Any] = {
     "global_step": 12,
     "state_dict": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)},
-    "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}],
+    "optimizer_states": [
+        {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}
+    ],
     "loops": {"fit_loop": {"state": {}, "done": None, "flag": True}},
 }
 
@@ -35,7 +37,10 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_the_folder_holds_safetensors_and_json_only(tmp_path: Path) -> None:
     SafeCheckpointIO().save_checkpoint(STATE, tmp_path / "checkpoint")
-    assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == ["state.json", "tensors.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == [
+        "state.json",
+        "tensors.safetensors",
+    ]
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
 
 
