@@ -146,8 +146,7 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
     >>> plan_axis(500, 384, UNet().geometry)[1]
     Span(read_start=292, read_stop=608, keep_start=384, keep_stop=500)
     """
-    if length < 1:
-        raise ShapeError(f"an image side of {length} px cannot be cut into tiles; at least 1 px is needed")
+    _require_pixels(length)
     if keep < 1 or keep % geometry.period:
         nearest = max(round(keep / geometry.period), 1) * geometry.period
         raise TilingError(
@@ -200,6 +199,7 @@ def plan_for_memory(
     TilingError
         If the budget is below what the smallest tile takes.
     """
+    _require_pixels(min(height, width))
     affordable = int(max_memory // bytes_per_input_pixel)
     pixels = min(affordable, largest**2)
     whole_height, whole_width = geometry.input_size(height), geometry.input_size(width)
@@ -211,9 +211,10 @@ def plan_for_memory(
     if not all(keep):
         sides = [geometry.input_size(min(length, geometry.period)) for length in (height, width)]
         needed = sides[0] * sides[1] * bytes_per_input_pixel
+        missing = (needed - max_memory) / 1e6 + 1
         raise TilingError(
             f"{max(max_memory, 0) / 1e6:.0f} MB are left for a tile, the smallest one takes "
-            f"{needed / 1e6:.0f} MB; allow {(needed - max_memory) / 1e6 + 1:.0f} MB more"
+            f"{needed / 1e6:.0f} MB; raise the limit (--max-memory) by {missing:.0f} MB"
         )
     if tile_height == whole_height and tile_width == whole_width:
         reason = "the whole image fits in one tile"
@@ -222,6 +223,11 @@ def plan_for_memory(
     else:
         reason = f"larger than {largest} x {largest} px is no faster"
     return plan_tiles(height, width, keep, geometry, reason=reason)
+
+
+def _require_pixels(length: int) -> None:
+    if length < 1:
+        raise ShapeError(f"an image side of {length} px cannot be cut into tiles; at least 1 px is needed")
 
 
 def _even_keep(length: int, tile: int, geometry: Geometry) -> int:

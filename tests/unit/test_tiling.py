@@ -42,6 +42,8 @@ def test_inexact_tiles_are_refused(paper, keep, nearest):
 def test_empty_image_is_refused(paper):
     with pytest.raises(ShapeError, match="image side of 0 px"):
         plan_axis(0, 16, paper)
+    with pytest.raises(ShapeError, match="image side of 0 px"):
+        plan_for_memory(5, 0, paper, 1.0, 1e9)
 
 
 def test_plan_describes_itself(paper):
@@ -93,7 +95,9 @@ def test_memory_plan_stops_at_the_largest_useful_tile(paper):
 
 @pytest.mark.parametrize("memory", [0, -5e9, 204**2 * 1000 - 1])
 def test_too_little_memory_names_what_is_missing(paper, memory):
-    with pytest.raises(TilingError, match=r"smallest one takes 42 MB; allow \d+ MB more"):
+    with pytest.raises(
+        TilingError, match=r"smallest one takes 42 MB; raise the limit \(--max-memory\) by \d+ MB"
+    ):
         plan_for_memory(600, 600, paper, 1000, memory)
     assert len(plan_for_memory(600, 600, paper, 1000, 204**2 * 1000)) > 1
 

@@ -292,7 +292,7 @@ def _report(segmentation: Segmentation, with_objects: bool) -> dict[str, Any]:
 def _speed(segmentation: Segmentation, seconds: float) -> dict[str, float]:
     count, _, height, width = segmentation.image.planes.shape
     return {
-        "seconds": round(seconds, 3),
+        "seconds": seconds,
         "megapixels_per_s": count * height * width / 1e6 / seconds,
         "peak_memory_bytes": peak_memory(),
     }
