@@ -1,10 +1,13 @@
 """The scores against slow literal references, scikit-learn and python-elf."""
 
+from pathlib import Path
+
 import elf.evaluation
 import em_reference
 import numpy as np
 import object_reference
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -62,6 +65,14 @@ def test_v_scores_and_pixel_error_equal_the_literal_definitions(seed: int) -> No
     assert (rand.threshold, info.threshold) == (expected_rand[1], expected_info[1])
     error = metrics.pixel_error(p, truth).score
     assert error == pytest.approx(em_reference.pixel_error(p.tolist(), truth.tolist()), rel=1e-9)
+
+
+@pytest.mark.data
+def test_thinning_of_real_membranes_equals_the_general_watershed(data_dir: Path) -> None:
+    cell = tifffile.imread(data_dir / "isbi2012" / "train-labels.tif", key=3)[:120, :140] > 0
+    expected = em_reference.watershed(np.where(cell, 0, 255).tolist())
+    np.testing.assert_array_equal(metrics.thin_borders(cell), expected)
+    assert metrics.v_rand(cell.astype(np.float32), cell).score == 1
 
 
 def test_thresholds_are_those_of_the_official_loop() -> None:

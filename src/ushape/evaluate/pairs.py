@@ -12,7 +12,7 @@ from ushape.io import is_image
 Kind = Literal["probabilities", "classes", "instances"]
 
 KINDS: tuple[Kind, ...] = ("probabilities", "classes", "instances")
-"""What `ushape predict` writes, by the end of the stem. Probabilities come first: classes follow from them."""
+"""What `ushape predict` writes, by the end of the stem. Probabilities first: classes follow from them."""
 
 _PICTURES = ("_overlay", "_outlines")
 

@@ -122,7 +122,7 @@ ValueTable = dict[tuple[int, int], int]
 def _value_table(plane: Plane, ignore: int | None) -> ValueTable:
     counted = np.ones(plane.truth.shape, np.bool_) if ignore is None else plane.truth != ignore
     predicted = _as_labels(plane)[counted].astype(np.int64)
-    # One number for both values: the truth's in the upper half, the predicted one, made positive, in the lower.
+    # One number for both values: the truth's above, the predicted one, made positive, in the lower half.
     keys, counts = np.unique(
         (plane.truth[counted].astype(np.int64) << 32) + predicted + _HALF, return_counts=True
     )

@@ -1,0 +1,429 @@
+"""Scoring of files, folders and stacks: what is paired, what values mean, what is written and refused."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from rich.console import Console
+
+from ushape import io, metrics
+from ushape.errors import ConfigError, DataError, ImageFormatError, ShapeError, UShapeError
+from ushape.evaluate import Evaluation, evaluate
+from ushape.evaluate.values import infer_coding
+
+COLORS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+def cells(planes: int = 1, size: int = 32, seed: int = 0) -> np.ndarray:
+    """Squares of cell between membranes, with some holes: (Z, H, W) bool."""
+    truth = np.random.default_rng(seed).random((planes, size, size)) < 0.97
+    truth[:, ::8] = truth[:, :, ::8] = False
+    return truth
+
+
+def noisy(truth: np.ndarray, seed: int = 1) -> np.ndarray:
+    """Probabilities of cell that are mostly right."""
+    return (0.2 + 0.6 * truth + np.random.default_rng(seed).uniform(-0.2, 0.2, truth.shape)).astype(
+        np.float32
+    )
+
+
+def stack(path: Path, array: np.ndarray) -> Path:
+    tifffile.imwrite(path, array, photometric="minisblack")
+    return path
+
+
+def png(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def predicted(path: Path, classes: np.ndarray) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    io.write_classes(path, classes.astype(np.uint8), colors=COLORS)
+    return path
+
+
+def shown(evaluation: Evaluation) -> str:
+    console = Console(width=200, file=StringIO())
+    console.print(evaluation.render(), markup=False, highlight=False)
+    return console.file.getvalue()
+
+
+# What fits what was given
+
+
+def test_probabilities_get_the_membrane_scores(tmp_path):
+    truth = cells(planes=3)
+    p = noisy(truth)
+    io.write_probabilities(tmp_path / "a_probabilities.tif", np.stack([1 - p, p], axis=1))
+    stack(tmp_path / "truth.tif", truth * np.uint8(255))
+    evaluation = evaluate(tmp_path / "a_probabilities.tif", tmp_path / "truth.tif")
+    v_rand, v_info = metrics.v_scores(p, truth)
+    assert evaluation.scores == {
+        "pixel_error": metrics.pixel_error(p, truth).score,
+        "v_rand": v_rand.score,
+        "v_info": v_info.score,
+    }
+    assert [row["v_rand"] for row in evaluation.scored.rows] == [s.score for s in v_rand.by_slice]
+    assert 0.5 < evaluation.scores["v_rand"] <= 1
+
+
+def test_probabilities_of_cell_alone_score_the_same(tmp_path):
+    truth = cells(planes=3)
+    p = noisy(truth)
+    both = tmp_path / "both_probabilities.tif"
+    io.write_probabilities(both, np.stack([1 - p, p], axis=1))
+    alone, true = stack(tmp_path / "plain.tif", p), stack(tmp_path / "t.tif", truth.astype(np.uint8))
+    assert evaluate(alone, true).scores == evaluate(both, true).scores
+
+
+def test_probabilities_of_one_image(tmp_path):
+    truth = cells()
+    p = noisy(truth)
+    io.write_probabilities(tmp_path / "a_probabilities.tif", np.concatenate([1 - p, p]))
+    stack(tmp_path / "plain.tif", np.concatenate([1 - p, p]))  # planes without a name, against one image
+    png(tmp_path / "a.png", truth[0] * np.uint8(255))
+    scores = evaluate(tmp_path / "a_probabilities.tif", tmp_path / "a.png").scores
+    assert scores["v_rand"] == metrics.v_rand(p, truth).score
+    assert evaluate(tmp_path / "plain.tif", tmp_path / "a.png").scores == scores
+
+
+def test_class_masks_follow_from_probabilities_at_one_half(tmp_path):
+    p = np.array([[0.5, 0.51, 0.7], [0.49, 0.3, 0.9]], np.float32)
+    stack(tmp_path / "p.tif", p)
+    png(tmp_path / "t.png", (p > 0.5).astype(np.uint8))
+    assert evaluate(tmp_path / "p.tif", tmp_path / "t.png", metrics=["accuracy"]).scores == {"accuracy": 1}
+
+
+def test_class_masks_get_dice_iou_and_accuracy_of_class_1(tmp_path):
+    truth, pred = cells()[0], cells(seed=5)[0]
+    predicted(tmp_path / "a_classes.png", pred)
+    png(tmp_path / "a.png", truth * np.uint8(255))
+    scores = evaluate(tmp_path / "a_classes.png", tmp_path / "a.png").scores
+    matrix = metrics.confusion(pred.astype(int), truth.astype(int), 2)
+    assert scores == {
+        "dice": metrics.dice(matrix)[1],
+        "iou": metrics.iou(matrix)[1],
+        "accuracy": metrics.accuracy(matrix),
+    }
+
+
+def test_more_than_two_classes_are_averaged(tmp_path):
+    truth = np.random.default_rng(0).integers(0, 4, (20, 20)).astype(np.uint8)
+    pred = np.where(np.random.default_rng(1).random(truth.shape) < 0.3, 0, truth)
+    predicted(tmp_path / "a_classes.png", pred)
+    png(tmp_path / "a.png", truth)
+    evaluation = evaluate(tmp_path / "a_classes.png", tmp_path / "a.png")
+    matrix = metrics.confusion(pred, truth, 4)
+    assert evaluation.scores["iou"] == metrics.iou(matrix).mean()
+    assert evaluation.scored.counts["iou"]["confusion"] == matrix.tolist()
+    assert "mean over the 4 classes" in shown(evaluation)
+
+
+def test_probabilities_of_more_classes_are_scored_by_the_most_probable(tmp_path):
+    truth = np.random.default_rng(0).integers(0, 3, (12, 12)).astype(np.uint8)
+    p = np.random.default_rng(1).dirichlet(np.ones(3), truth.shape).transpose(2, 0, 1).astype(np.float32)
+    io.write_probabilities(tmp_path / "a_probabilities.tif", p)
+    png(tmp_path / "a.png", truth)
+    evaluation = evaluate(tmp_path / "a_probabilities.tif", tmp_path / "a.png")
+    matrix = metrics.confusion(p.argmax(0), truth, 3)
+    assert evaluation.scores["accuracy"] == metrics.accuracy(matrix)
+    assert set(evaluation.scores) == {"dice", "iou", "accuracy"}
+
+
+def test_object_ids_get_average_precision(tmp_path):
+    true = metrics.label_components(cells()[0])
+    pred = np.where(true == 3, 0, true)
+    io.write_instances(tmp_path / "a_instances.tif", pred)
+    io.write_instances(tmp_path / "a.tif", true)
+    evaluation = evaluate(tmp_path / "a_instances.tif", tmp_path / "a.tif")
+    n = true.max()
+    assert evaluation.scores == {"ap_0.50": (n - 1) / n, "f1_0.50": 2 * (n - 1) / (2 * n - 1)}
+
+
+def test_class_masks_against_object_ids(tmp_path):
+    true = metrics.label_components(cells()[0]).astype(np.uint16)
+    predicted(tmp_path / "a_classes.png", true > 0)
+    stack(tmp_path / "a.tif", true)
+    evaluation = evaluate(tmp_path / "a_classes.png", tmp_path / "a.tif")
+    assert evaluation.scores["dice"] == 1
+    assert "truth holds object ids: all are class 1" in shown(evaluation)
+
+
+def test_metrics_can_be_chosen(tmp_path):
+    truth = cells()
+    p = noisy(truth)
+    stack(tmp_path / "p.tif", p)
+    predicted(tmp_path / "p_classes.tif", p > 0.5)
+    stack(tmp_path / "t.tif", truth.astype(np.uint8))
+    both = evaluate(tmp_path / "p.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]).scores
+    assert list(both) == ["dice", "v_rand"]
+    binary = evaluate(tmp_path / "p_classes.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]).scores
+    assert binary["dice"] == both["dice"]
+    assert binary["v_rand"] == metrics.v_rand((p > 0.5).astype(np.float32), truth).score
+
+
+def test_ignored_pixels_do_not_count(tmp_path):
+    truth, pred = cells()[0].astype(np.uint8), cells()[0]
+    truth[:10] = 7
+    pred[:10] = ~pred[:10]
+    predicted(tmp_path / "a_classes.png", pred)
+    png(tmp_path / "a.png", truth)
+    evaluation = evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", ignore=7)
+    assert evaluation.scores == {"dice": 1, "iou": 1, "accuracy": 1}
+    assert evaluation.scored.counts["accuracy"]["pixels"] == truth[10:].size
+    with pytest.raises(
+        DataError, match=r"truth has the 3 values 0, 1, 7, the prediction only 0, 1; say --ignore"
+    ):
+        evaluate(tmp_path / "a_classes.png", tmp_path / "a.png")
+
+
+# Pairs
+
+
+def test_folders_pair_by_stem_and_what_is_alone_is_named(tmp_path):
+    truth = cells(planes=4)
+    for index, name in enumerate(["cell_1", "cell_2", "cell_3"]):
+        predicted(tmp_path / "out" / f"{name}_classes.png", truth[index])
+        png(tmp_path / "out" / f"{name}_overlay.png", np.zeros((32, 32, 3), np.uint8))
+        (tmp_path / "out" / f"{name}.json").write_text("{}")
+    for index, name in enumerate(["cell_1", "cell_2", "cell_4"]):
+        png(tmp_path / "truth" / f"{name}.png", truth[index] * np.uint8(255))
+    evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
+    assert [plane[0] for plane in evaluation.planes] == ["cell_1", "cell_2"]
+    assert evaluation.scores["dice"] == 1
+    text = shown(evaluation)
+    assert (
+        "matched (by equal stems): cell_1_classes.png with cell_1.png, cell_2_classes.png with cell_2.png"
+        in text
+    )
+    assert "no truth for, so not scored: cell_3_classes.png" in text
+    assert "no prediction for, so not scored: cell_4.png" in text
+    assert evaluation.as_dict()["without_prediction"] == (tmp_path / "truth" / "cell_4.png",)
+
+
+def test_overlays_are_not_predictions(tmp_path):
+    png(tmp_path / "out" / "a.png", np.eye(4) > 0)
+    png(tmp_path / "out" / "a_overlay.png", np.zeros((4, 4, 3), np.uint8))
+    png(tmp_path / "truth" / "a.png", np.eye(4) > 0)
+    assert evaluate(tmp_path / "out", tmp_path / "truth").pairs.lone_predictions == ()
+
+
+def test_of_several_kinds_the_probabilities_are_taken_unless_objects_are_asked_for(tmp_path):
+    truth = cells()
+    p, ids = noisy(truth), metrics.label_components(truth[0])
+    (tmp_path / "out").mkdir()
+    predicted(tmp_path / "out" / "a_classes.tif", p[0] > 0.5)
+    io.write_probabilities(tmp_path / "out" / "a_probabilities.tif", np.concatenate([1 - p, p]))
+    io.write_instances(tmp_path / "out" / "a_instances.tif", ids)
+    (tmp_path / "truth").mkdir()
+    io.write_instances(tmp_path / "truth" / "a.tif", ids)
+    assert "v_rand" in evaluate(tmp_path / "out", tmp_path / "truth").scores
+    objects = evaluate(tmp_path / "out", tmp_path / "truth", metrics=["ap_0.50"])
+    assert objects.scores == {"ap_0.50": 1}
+    assert objects.planes[0][1].name == "a_instances.tif"
+
+
+def test_images_of_different_sizes_are_scored_together(tmp_path):
+    matrices = []
+    for name, size in (("a", 20), ("b", 40)):
+        truth, pred = cells(size=size)[0], cells(size=size, seed=3)[0]
+        predicted(tmp_path / "out" / f"{name}_classes.png", pred)
+        png(tmp_path / "truth" / f"{name}.png", truth.astype(np.uint8))
+        matrices.append(metrics.confusion(pred.astype(int), truth.astype(int), 2))
+    evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
+    assert evaluation.scores["dice"] == metrics.dice(sum(matrices))[1]
+    each = [metrics.dice(matrix)[1] for matrix in matrices]
+    assert [row["dice"] for row in evaluation.scored.rows] == each
+    assert evaluation.scored.counts["dice"]["mean_over_images"] == pytest.approx(np.mean(each))
+
+
+# What values mean
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "true_classes", "predicted_classes"),
+    [
+        ({0, 255}, {0, 1}, {0: 0, 255: 1}, {0: 0, 1: 1}),
+        ({0, 1}, {0, 255}, {0: 0, 1: 1}, {0: 0, 255: 1}),
+        ({255}, {0, 1}, {255: 1}, {0: 0, 1: 1}),
+        ({0}, {0, 1}, {0: 0}, {0: 0, 1: 1}),
+        ({0, 255}, {0}, {0: 0, 255: 1}, {0: 0}),
+        ({0, 1, 3}, {0, 1, 2, 3}, {0: 0, 1: 1, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}),
+        ({0, 85, 170}, {0, 1, 2}, {0: 0, 85: 1, 170: 2}, {0: 0, 1: 1, 2: 2}),
+        ({1, 2, 3}, {0, 1, 2}, {1: 0, 2: 1, 3: 2}, {0: 0, 1: 1, 2: 2}),
+        ({0, 0xFF0000, 0x00FF00}, {0, 1, 2}, {0: 0, 0x00FF00: 1, 0xFF0000: 2}, {0: 0, 1: 1, 2: 2}),
+    ],
+)
+def test_values_and_their_classes(truth, prediction, true_classes, predicted_classes):
+    coding = infer_coding(truth, prediction)
+    assert {value: coding.truth[value] for value in truth} == true_classes
+    assert {value: coding.prediction[value] for value in prediction} == predicted_classes
+    assert coding.classes == max([1, *true_classes.values(), *predicted_classes.values()]) + 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "message"),
+    [
+        ({0, 1, 2}, {0, 1}, "truth has the 3 values 0, 1, 2, the prediction only 0, 1; .* --classes 3 if"),
+        ({0, 1, 3}, {0, 1, 2}, "they do not tell which class is which; say --classes N"),
+        ({0, 2}, {0, 1}, "they do not tell which class is which"),
+        ({0, 255}, {0, 1, 2}, "truth has the values 0, 255, the prediction 0, 1, 2: they do not tell"),
+        (set(range(100)), {0, 1}, r"truth has the 100 values 0, 1, 2, 3, 4, 5, \.\.\. 99"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(truth, prediction, message):
+    with pytest.raises(DataError, match=message):
+        infer_coding(truth, prediction)
+
+
+def test_class_indices_can_be_declared():
+    coding = infer_coding({0, 1, 3}, {0, 1}, classes=5)
+    assert (coding.classes, coding.truth[3], coding.prediction[1]) == (5, 3, 1)
+    with pytest.raises(DataError, match="truth has the value 3, but --classes 3 allows 0 to 2"):
+        infer_coding({0, 3}, {0}, classes=3)
+    with pytest.raises(ConfigError, match="--classes must be at least 2, got 1"):
+        infer_coding({0}, {0}, classes=1)
+
+
+def test_colours_of_the_truth_are_classes_in_ascending_order(tmp_path):
+    truth = np.zeros((6, 6, 3), np.uint8)
+    truth[:, 2:4] = (0, 200, 0)
+    truth[:, 4:] = (90, 0, 0)
+    png(tmp_path / "a.png", truth)
+    predicted(tmp_path / "a_classes.png", np.repeat([[0, 0, 1, 1, 2, 2]], 6, axis=0))
+    assert evaluate(tmp_path / "a_classes.png", tmp_path / "a.png").scores["accuracy"] == 1
+
+
+# What is written
+
+
+def test_json_and_csv(tmp_path):
+    truth = cells(planes=2)
+    p = noisy(truth)
+    stack(tmp_path / "p.tif", p)
+    stack(tmp_path / "t.tif", truth.astype(np.uint8))
+    evaluation = evaluate(
+        tmp_path / "p.tif", tmp_path / "t.tif", metrics=["dice", "pixel_error", "v_rand", "v_info"]
+    )
+    evaluation.to_json(tmp_path / "scores.json")
+    content = json.loads((tmp_path / "scores.json").read_text())
+    for name, value in evaluation.scores.items():
+        assert content[name] == value
+        assert content["counts"][name]
+    assert [image["name"] for image in content["images"]] == ["p[0]", "p[1]"]
+    first = content["images"][0]
+    assert first["v_rand"] == evaluation.scored.rows[0]["v_rand"]
+    assert first["counts"]["v_rand"]["pixels"] == np.count_nonzero(truth[0])
+    assert first["counts"]["pixel_error"]["tp"] + first["counts"]["pixel_error"]["fn"] == np.count_nonzero(
+        truth[0]
+    )
+    assert content["counts"]["v_rand"]["pixels"] == np.count_nonzero(truth)
+    assert content["counts"]["v_rand"]["threshold"] in metrics.THRESHOLDS
+    evaluation.to_csv(tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["p[0]", "p[1]"]
+    assert float(rows[1]["dice"]) == evaluation.scored.rows[1]["dice"]
+
+
+def test_the_screen_says_what_was_done(tmp_path):
+    truth = cells()
+    stack(tmp_path / "p.tif", noisy(truth)[0])
+    stack(tmp_path / "t.tif", truth[0] * np.uint8(255))
+    text = shown(evaluate(tmp_path / "p.tif", tmp_path / "t.tif"))
+    assert "matched (two files): p.tif with t.tif" in text
+    assert "class 1 is 255 in the truth and 1 in the prediction" in text
+    assert "best thresholds: pixel_error 0." in text
+
+
+# What is refused, in one line
+
+
+def test_wrong_paths(tmp_path):
+    png(tmp_path / "some" / "a.png", np.zeros((4, 4), np.uint8))
+    png(tmp_path / "other" / "b.png", np.zeros((4, 4), np.uint8))
+    (tmp_path / "empty").mkdir()
+    cases = [
+        ("none.tif", "some", ImageFormatError, r"no such file or folder: .*none\.tif"),
+        (
+            "some/a.png",
+            "other",
+            DataError,
+            r"a\.png is a file but .*other a folder; give two files or two folders",
+        ),
+        ("some", "empty", DataError, "no image in .*empty"),
+        (
+            "some",
+            "other",
+            DataError,
+            r"no file of .*some pairs with one of .*other by name .*: a\.png, b\.png",
+        ),
+    ]
+    for prediction, truth, error, message in cases:
+        with pytest.raises(error, match=message) as caught:
+            evaluate(tmp_path / prediction, tmp_path / truth)
+        assert isinstance(caught.value, UShapeError)
+        assert "\n" not in str(caught.value)
+
+
+def test_sizes_that_differ(tmp_path):
+    small, large = (
+        predicted(tmp_path / "s_classes.png", np.zeros((4, 5))),
+        png(tmp_path / "l.png", np.eye(6) > 0),
+    )
+    with pytest.raises(
+        ShapeError, match=r"s_classes\.png has 4 x 5 px, .*l\.png has 6 x 6 px; they must be equal"
+    ):
+        evaluate(small, large)
+    three, two = (
+        stack(tmp_path / "3.tif", noisy(cells(3))),
+        stack(tmp_path / "2.tif", cells(2).astype(np.uint8)),
+    )
+    with pytest.raises(ShapeError, match=r"3\.tif has 3 planes of 32 x 32 px, .*2\.tif has 2 planes of"):
+        evaluate(three, two)
+
+
+def test_metrics_that_do_not_fit(tmp_path):
+    predicted(tmp_path / "a_classes.png", np.arange(9).reshape(3, 3) % 3)
+    png(tmp_path / "a.png", (np.arange(9).reshape(3, 3) % 3).astype(np.uint8))
+    files = tmp_path / "a_classes.png", tmp_path / "a.png"
+    with pytest.raises(
+        ConfigError, match="metric 'v_rand' does not fit classes of 3 classes; choose from dice, iou"
+    ):
+        evaluate(*files, metrics=["v_rand"])
+    with pytest.raises(
+        ConfigError, match="metric 'dyce' is not known; choose from dice, iou, accuracy, pixel_error"
+    ):
+        evaluate(*files, metrics=["dyce"])
+
+
+def test_other_wrong_values(tmp_path):
+    wrong = stack(tmp_path / "a_probabilities.tif", np.full((4, 4), 1.5, np.float32))
+    truth = png(tmp_path / "a.png", np.eye(4) > 0)
+    with pytest.raises(
+        DataError, match=r"a_probabilities\.tif holds values 1\.5 to 1\.5; probabilities are 0 to 1"
+    ):
+        evaluate(wrong, truth)
+    with pytest.raises(DataError, match="no pixel of the truth counts; choose another --ignore"):
+        evaluate(
+            predicted(tmp_path / "b_classes.png", np.zeros((4, 4))),
+            png(tmp_path / "b.png", np.zeros((4, 4), np.uint8)),
+            ignore=0,
+        )
+    (tmp_path / "out").mkdir()
+    stack(tmp_path / "out" / "a.tif", np.full((4, 4), 0.5, np.float32))
+    png(tmp_path / "out" / "b.png", np.eye(4) > 0)
+    for name in "ab":
+        png(tmp_path / "truth" / f"{name}.png", np.eye(4) > 0)
+    with pytest.raises(
+        DataError, match=r"a\.tif holds probabilities but .*b\.png holds classes; give predictions of"
+    ):
+        evaluate(tmp_path / "out", tmp_path / "truth")
