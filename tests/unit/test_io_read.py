@@ -419,6 +419,9 @@ def test_labels_in_floating_point(tmp_path):
     tifffile.imwrite(path, INDICES * np.float32(0.5))
     with pytest.raises(ImageFormatError, match=r"a\.tif has 24 of 48 values that are not label numbers"):
         read_labels(path)
+    tifffile.imwrite(path, np.full((4, 4), 2.0**31))
+    with pytest.raises(ImageFormatError, match="not label numbers"):
+        read_labels(path)
 
 
 def test_two_channels_are_no_labels(tmp_path):
@@ -439,6 +442,12 @@ def test_arrays():
     same(read_image(np.dstack([RGB, OPAQUE])).array, RGB)
     assert read_image(GREY).path is None
     same(read_labels(INDICES.astype(np.int64)).array, INDICES.astype(np.int64))
+
+
+def test_arrays_of_another_byte_order():
+    swapped = (GREY.astype(np.uint16) * 257).astype(">u2")
+    same(read_image(swapped).array, swapped, dtype=np.uint16)
+    same(read_labels(swapped).array, swapped, dtype=np.uint16)
 
 
 def test_axes_given():
@@ -468,7 +477,7 @@ def test_axes_given_for_a_file(tmp_path):
         (GREY, "YXC"),
         (GREY, "YY"),
         (STACK, "ZCX"),
-        (STACK, "ZZYX"),
+        (STACK[np.newaxis], "ZZYX"),
         (np.zeros((2, 2, 6, 8)), None),
         (np.zeros(5), None),
         (np.zeros((0, 5)), None),
@@ -551,11 +560,12 @@ def test_resolution_tag_that_makes_no_sense(tmp_path, tag):
     assert check(path, GREY, "YX").pixel_size_um is None
 
 
-def test_ome_xml_that_makes_no_sense(tmp_path):
+@pytest.mark.parametrize("number", [b"xyz", b"INF", b"0", b"-1"])
+def test_ome_size_that_makes_no_sense(tmp_path, number):
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, GREY, ome=True, metadata=ome_pixels(PhysicalSizeX=0.5, PhysicalSizeY=0.25))
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'PhysicalSizeX="0.5"', b'PhysicalSizeX="xyz"'))
+    path.write_bytes(content.replace(b'PhysicalSizeX="0.5"', b'PhysicalSizeX="' + number + b'"'))
     assert check(path, GREY, "YX").pixel_size_um is None
 
 
@@ -659,7 +669,7 @@ class TestFaults:
         path = tmp_path / "a.tif"
         with tifffile.TiffWriter(path) as tif:
             tif.write(GREY, metadata=None)
-            tif.write(GREY[::2, ::2], subfiletype=1, metadata=None)
+            tif.write(GREY[:5, :3], subfiletype=1, metadata=None)
         call(path)
 
 
@@ -695,7 +705,18 @@ def test_truncated_stack_is_never_a_shorter_one(tmp_path, writer, fraction):
     np.testing.assert_array_equal(read_image(path).array, stack)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * fraction)])
-    one_line(read_image, path)
+    for call in (read_image, read_labels, image_size):
+        one_line(call, path)
+
+
+def test_message_is_a_sentence(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK, photometric="minisblack")
+    path.write_bytes(path.read_bytes()[:300])
+    expected = f"{path} is truncated: it ends before its last plane; copy or export it again"
+    assert one_line(read_image, path) == expected
+    path.write_bytes(b"II*\0\0\0\0\0")
+    assert one_line(read_image, path) == f"{path} holds no image; export it again"
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
@@ -787,10 +808,42 @@ def test_ome_file_whose_other_planes_are_in_other_files(tmp_path):
     path.write_bytes(
         content.replace(b'SizeZ="1"', b'SizeZ="3"').replace(b'PlaneCount="1"', b'PlaneCount="3"')
     )
-    assert "truncated" in one_line(read_image, path)
+    assert "lacks planes" in one_line(read_image, path)
+
+
+def test_ome_file_that_is_one_of_several_gives_its_own_planes(tmp_path):
+    """tifffile would open the neighbours as well, and a folder of n files would be read n times."""
+    schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+        for z in range(2)
+    )
+    for z in range(2):
+        description = (
+            f'<OME xmlns="{schema}" UUID="urn:uuid:{z}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            'DimensionOrder="XYZCT" Type="uint8" SizeX="8" SizeY="6" SizeZ="2" SizeC="1" SizeT="1">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(tmp_path / f"{z}.ome.tif", STACK[z], description=description, metadata=None)
+    same(tifffile.imread(tmp_path / "1.ome.tif"), STACK[:2])
+    check(tmp_path / "1.ome.tif", STACK[1], "YX")
 
 
 # Silence
+
+
+def test_warnings_of_pillow_do_not_leak(tmp_path):
+    path = tmp_path / "a.png"
+    plain = png(8, 0, [bytes(row) for row in GREY], 8)
+    animation = b"acTL" + bytes(8)  # of no frames: Pillow warns of an invalid APNG
+    chunk = struct.pack(">I", 8) + animation + struct.pack(">I", zlib.crc32(animation))
+    path.write_bytes(plain[:33] + chunk + plain[33:])
+    with pytest.warns(UserWarning, match="Invalid APNG"), Pillow.open(path):
+        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(path, GREY, "YX")
 
 
 def test_nothing_of_third_parties_leaks(tmp_path, caplog, capfd):

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from ushape.errors import ConfigError, OutputError, ShapeError
+from ushape.errors import OutputError, ShapeError
 from ushape.io import (
     read_image,
     read_labels,
@@ -54,7 +54,7 @@ def test_written_beside_and_renamed(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, ConfigError, SystemExit])
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, OutputError, SystemExit])
 def test_nothing_is_left_of_a_failure(tmp_path, failure):
     path = tmp_path / "a.csv"
     path.write_text("old")
@@ -64,7 +64,7 @@ def test_nothing_is_left_of_a_failure(tmp_path, failure):
             beside.write_text("half")
             raise failure("stop")
 
-    with pytest.raises(failure):
+    with pytest.raises(failure, match=r"^stop$"):
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -219,6 +219,7 @@ def test_classes_are_indices_in_colours(tmp_path, suffix):
     with Pillow.open(path) as independent:
         assert independent.mode == "P"
         np.testing.assert_array_equal(np.asarray(independent), classes)
+        assert independent.getpalette()[:9] == list(np.ravel(COLORS))
     labels = read_labels(path)
     assert labels.array.dtype == np.uint8
     np.testing.assert_array_equal(labels.array, classes)

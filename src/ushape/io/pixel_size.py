@@ -73,7 +73,7 @@ def _inverse(value: float) -> float:
 
 def _checked(y: float, x: float) -> PixelSize | None:
     """The size, or None where it is not one: zero, negative, infinite."""
-    return (y, x) if all(math.isfinite(value) and value > 0 for value in (y, x)) else None
+    return (y, x) if 0 < y < math.inf and 0 < x < math.inf else None
 
 
 def _micrometres(unit: str) -> float | None:

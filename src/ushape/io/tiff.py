@@ -63,6 +63,7 @@ def decode_tiff(path: Path, *, pixels: bool = True) -> Decoded:
     -----
     Other exceptions of tifffile and imagecodecs pass; `ushape.io.read` turns them into one line.
     """
+    # A file of a set is read alone: whoever names the folder names its neighbours as well.
     with _collected_log() as log, tifffile.TiffFile(path, _multifile=False) as tif:
         if not len(tif.pages):
             raise ImageFormatError("holds no image; export it again")
@@ -101,8 +102,10 @@ def _require_complete(tif: tifffile.TiffFile, series: Any, log: list[str]) -> No
     end = tif.filehandle.size
     if series.dataoffset is not None:
         complete = series.dataoffset + series.nbytes <= end
+    elif None in series.pages:
+        raise ImageFormatError("lacks planes that its metadata name; export it again, as one file")
     else:
-        complete = all(page is not None and _last_byte(page) <= end for page in series.pages)
+        complete = all(_last_byte(page) <= end for page in series.pages)
     if not complete or any(sign in line for sign in _INCOMPLETE for line in log):
         raise ImageFormatError("is truncated: it ends before its last plane; copy or export it again")
 
