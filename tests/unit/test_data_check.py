@@ -369,6 +369,11 @@ def test_other_dtypes_among_the_images_are_a_warning(data):
     assert "uint16 grey values, but most images have uint8" in fault.what
 
 
+def test_a_single_image_is_a_warning(tmp_path):
+    (fault,) = check(healthy(tmp_path, count=1)).faults
+    assert (fault.severity, fault.what) == ("warning", "only one annotated image: none to validate with")
+
+
 def test_binary_images_are_images(tmp_path):
     """Two values do not make a mask: only if they tell the labels."""
     for i in range(3):

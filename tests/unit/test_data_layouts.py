@@ -253,8 +253,9 @@ def test_only_one_glob_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "no images in .*; a data set is a folder with images/ and masks/"),
+        ([], "no images and masks in .*; a data set is a folder with images/ and masks/"),
         (["a.png"], "holds 1 images but no known layout; move them into .*images"),
+        (["label/a.png", "raw/a.png"], r"--images 'raw/\*' --masks 'label/\*'"),
         (["img/a.png", "lab/a.png"], r"--images 'img/\*' --masks 'lab/\*'"),
         (["images/a.png", "masks/b.png"], "no image of .* has a mask of the same name: a.png, b.png"),
         (["images/a.png", "masks/readme.txt"], "a.png has no mask, nor has any other"),
@@ -278,6 +279,13 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path):
         find_pairs(tmp_path / "nowhere")
     with pytest.raises(DataError, match="not a folder"):
         find_pairs(save(tmp_path / "a.png"))
+
+
+def test_half_of_a_data_set_points_to_the_whole(tmp_path):
+    save(tmp_path / "images" / "a.png")
+    save(tmp_path / "masks" / "a.png")
+    with pytest.raises(DataError, match=f"holds only one half of the data; give {tmp_path}$"):
+        find_pairs(tmp_path / "images")
 
 
 def test_globs_that_match_nothing(tmp_path):

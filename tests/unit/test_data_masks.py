@@ -241,9 +241,7 @@ def test_forced_classes_that_do_not_fit_show_the_values():
 
 @pytest.mark.parametrize("classes", [0, 1, 255, "two", "-3", ""])
 def test_numbers_of_classes_that_cannot_be(classes):
-    with pytest.raises(
-        ConfigError, match=r"--classes .* is not valid"
-    ):
+    with pytest.raises(ConfigError, match=r"--classes .* is not valid"):
         coding_of(disc(), classes=classes)
 
 

@@ -171,7 +171,7 @@ def check_dataset(
         coding = renamed(coding, dataset.class_names)
     copies, copy_faults = _copies(rows)
     faults = [*dataset.faults, *(fault for row in rows for fault in row.faults), *mask_faults, *copy_faults]
-    faults += _mixed_kinds(rows)
+    faults += [*_mixed_kinds(rows), *_alone(dataset)]
     if coding is not None and coding.ignore is not None:
         faults += _unused_ignore(evidence, coding, dataset.root)
     return CheckReport(
@@ -239,6 +239,15 @@ def _mixed_kinds(rows: Sequence[Inspected]) -> Iterator[Fault]:
         odd = next(row for row in readable if row.dtype != usual_dtype)
         what = f"{odd.dtype} grey values, but most images have {usual_dtype}"
         yield Fault("warning", odd.pair.image.path, what, "right only if one microscope made both")
+
+
+def _alone(dataset: Dataset) -> Iterator[Fault]:
+    if len(dataset.pairs) == 1:
+        what, fix = (
+            "only one annotated image: none to validate with",
+            "annotate more, or give --validation FOLDER",
+        )
+        yield Fault("warning", dataset.root, what, fix)
 
 
 def _unused_ignore(evidence: Sequence[Evidence], coding: MaskCoding, root: Path) -> Iterator[Fault]:

@@ -21,6 +21,9 @@ and more than 0.07, quality 92 more than 0.24, interpolated ones more than 0.26.
 MIN_SMEARED_PIXELS = 8
 """Fewer soft pixels than this say nothing."""
 
+MAX_MASK_VALUES = 16
+"""More distinct values than this are no image used as a mask; fewer no mask that is a photograph."""
+
 MIN_SOLID_SHARE = 0.4
 """Share of pixels in uniform 2x2 blocks below which a mask is a photograph. Measured: true masks more
 than 0.94, JPEG of quality 30 more than 0.59, cell images 0.20 at most but for clipped dark ones."""
@@ -189,7 +192,7 @@ def _smeared(shades: Array, ranks: Array, from_jpeg: bool) -> tuple[str, tuple[i
     solid = _solid(grey)
     soft = (low < grey) & (grey < high) & ~solid
     share = soft.sum() / max(1, np.count_nonzero(low != high))
-    if solid.mean() < MIN_SOLID_SHARE:
+    if len(shades) > MAX_MASK_VALUES and solid.mean() < MIN_SOLID_SHARE:
         return "an image", ()
     if soft.sum() < MIN_SMEARED_PIXELS or share < (0 if from_jpeg else MAX_SMEARED_SHARE):
         return "", ()

@@ -8,14 +8,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from ushape.data.evidence import Array, Evidence, examine, is_jpeg, label_plane, packed, ranked
+from ushape.data.evidence import (
+    MAX_MASK_VALUES,
+    Array,
+    Evidence,
+    examine,
+    is_jpeg,
+    label_plane,
+    packed,
+    ranked,
+)
 from ushape.data.faults import Fault
 from ushape.data.layouts import Pair
 from ushape.errors import ImageFormatError
 from ushape.io import Image, LabelImage, read_image, read_labels
-
-MAX_MASK_VALUES = 16
-"""An image with more distinct values than this is not taken for a mask."""
 
 GREY_VALUES_PER_IMAGE = 4096
 """Grey values of each image that enter the histogram."""

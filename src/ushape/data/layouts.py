@@ -9,6 +9,8 @@ globs                     any two patterns; files pair by name, in the end by th
 ========================  ==========================================================================
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -286,14 +288,13 @@ def _plane_count(path: Path) -> int:
 
 def _with_unique_names(dataset: Dataset) -> Dataset:
     """Call pairs of the same name in `train/` and `val/`, or in several folders, by folder and name."""
-    names = [pair.name for pair in dataset.pairs]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    if not twice:
-        return dataset
-    pairs = [
-        replace(pair, name=f"{_folder_word(dataset.root, pair)}_{pair.name}") if pair.name in twice else pair
+    times = Counter(pair.name for pair in dataset.pairs)
+    pairs = (
+        replace(pair, name=f"{_folder_word(dataset.root, pair)}_{pair.name}")
+        if times[pair.name] > 1
+        else pair
         for pair in dataset.pairs
-    ]
+    )
     return replace(dataset, pairs=tuple(pairs))
 
 
@@ -335,15 +336,19 @@ def _only_number(stem: str) -> int | None:
 
 def _no_layout(root: Path) -> str:
     if _files(root):
+        if (root.parent / "images").is_dir() and (root.parent / "masks").is_dir():
+            return f"{root} holds only one half of the data; give {root.parent}"
         fix = f"move them into {root / 'images'} and their masks into {root / 'masks'}"
         return f"{root} holds {len(_files(root))} images but no known layout; {fix}"
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and _files(path))
-    if not folders:
-        return f"no images in {root}; a data set is a folder with images/ and masks/"
-    first, last = folders[0], folders[-1]
+    if len(folders) < 2:
+        return f"no images and masks in {root}; a data set is a folder with images/ and masks/"
+    masks = next((name for name in folders if re.search("mask|label|seg|truth|gt|annot", name.lower())), "")
+    masks = masks or folders[-1]
+    images = next(name for name in folders if name != masks)
     return (
         f"no images/ and masks/ in {root}, but {', '.join(folders[:6])}; "
-        f"say which is which, for example --images '{first}/*' --masks '{last}/*'"
+        f"say which is which, for example --images '{images}/*' --masks '{masks}/*'"
     )
 
 
