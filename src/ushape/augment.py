@@ -249,7 +249,7 @@ def random_tile(
         Point (y, x) of the image at the tile's centre, before `deformation.shift`; the middle by default.
     interpolation : {"linear", "cubic"}
         How grey values are interpolated. The paper does not say (its "bicubic" is about displacements);
-        linear, as in the authors' later code, takes a quarter of the time.
+        linear, as in the authors' later code, takes half of the time.
 
     Returns
     -------

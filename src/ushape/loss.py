@@ -40,11 +40,10 @@ def weighted_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> 
     if logits.ndim != 4 or classes.shape != weights.shape or logits[:, 0].shape != classes.shape:
         shapes = f"{tuple(logits.shape)}, {tuple(classes.shape)} and {tuple(weights.shape)}"
         raise ShapeError(f"expected logits (N, K, H, W), classes and weights (N, H, W), got {shapes}")
-    with torch.autocast(logits.device.type, enabled=False):
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        weights = torch.where(classes == IGNORE, 0, weights.to(logits.dtype))
-        total = (weights * _cross_entropy(logits, classes)).sum()
-        return total / weights.sum().clamp_min(torch.finfo(logits.dtype).tiny)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    weights = torch.where(classes == IGNORE, 0, weights.to(logits.dtype))
+    total = (weights * _cross_entropy(logits, classes)).sum()
+    return total / weights.sum().clamp_min(torch.finfo(logits.dtype).tiny)
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:

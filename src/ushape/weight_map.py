@@ -120,7 +120,7 @@ def border_weights(objects: Array, *, w0: float = 10.0, sigma_px: float = 5.0, c
     -----
     Ronneberger 2015, eq. 2. The equation does not say what d1 is inside an object; our choice is that the
     border term is one of the background only, as in the authors' later code. Time grows with the number of
-    background pixels times `sigma_px`, not with the number of objects.
+    pixels times `sigma_px`, not with the number of objects.
     """
     objects = _as_plane(objects)
     reach = _reach(sigma_px, w0)
