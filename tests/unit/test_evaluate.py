@@ -165,6 +165,10 @@ def test_metrics_can_be_chosen(tmp_path):
     stack(tmp_path / "t.tif", truth.astype(np.uint8))
     both = evaluate(tmp_path / "p.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]).scores
     assert list(both) == ["dice", "v_rand"]
+    words = shown(evaluate(tmp_path / "p.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]))
+    assert "V_rand, V_info: after border thinning" in words
+    assert "Dice and IoU: of class 1" in words
+    assert "pixel_error" not in words
     binary = evaluate(tmp_path / "p_classes.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]).scores
     assert binary["dice"] == both["dice"]
     assert binary["v_rand"] == metrics.v_rand((p > 0.5).astype(np.float32), truth).score

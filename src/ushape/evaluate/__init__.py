@@ -82,14 +82,14 @@ class Evaluation:
         from rich.console import Group
         from rich.table import Table
 
-        table = Table("", *self.scored.scores, title=f"{self.prediction} against {self.truth}")
+        table = Table("", *self.scored.scores)
         for (name, *_), row in zip(self.planes[:_MOST_ROWS], self.scored.rows, strict=False):
             table.add_row(name, *(f"{value:.4f}" for value in row.values()))
         if len(self.planes) > _MOST_ROWS:
             table.add_row(f"... and {len(self.planes) - _MOST_ROWS} more", *("" for _ in self.scores))
         table.add_section()
         table.add_row("all", *(f"{value:.4f}" for value in self.scored.scores.values()), style="bold")
-        return Group(table, *self._lines())
+        return Group(f"{self.prediction} against {self.truth}", table, *self._lines())
 
     def _lines(self) -> Iterator[str]:
         """What was matched with what, and by which conventions the scores were taken."""

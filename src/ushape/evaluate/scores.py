@@ -21,6 +21,11 @@ MEMBRANE_METRICS = ("pixel_error", "v_rand", "v_info")
 OBJECT_METRICS = ("ap_0.50", "f1_0.50")
 METRICS = (*CLASS_METRICS, *MEMBRANE_METRICS, *OBJECT_METRICS)
 
+_OBJECT_CONVENTION = (
+    "AP = TP / (TP + FP + FN) and F1 at IoU >= 0.5, one to one, objects of all images together; "
+    "1 without objects"
+)
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -30,7 +35,7 @@ class Scored:
     counts: Mapping[str, Numbers]
     rows: Sequence[Mapping[str, float]]
     row_counts: Sequence[Mapping[str, Numbers]]
-    conventions: tuple[str, ...]
+    conventions: tuple[str, ...] = ()
 
 
 def score(
@@ -58,7 +63,7 @@ def score(
     kind = _only_kind(planes)
     if kind == "instances":
         wanted = _wanted(names, OBJECT_METRICS, OBJECT_METRICS, "object ids")
-        return _merged([_object_scores(planes, ignore)], wanted)
+        return _merged([_object_scores(planes, ignore)], wanted, [_OBJECT_CONVENTION])
     tables = [_value_table(plane, ignore) for plane in planes]
     coding = _coding(planes, tables, classes)
     fitting = (*MEMBRANE_METRICS, *CLASS_METRICS) if coding.classes == 2 else CLASS_METRICS
@@ -69,7 +74,7 @@ def score(
         parts.append(_class_scores(tables, coding))
     if set(wanted) & set(MEMBRANE_METRICS):
         parts.append(_membrane_scores(planes, coding, ignore))
-    return _merged(parts, wanted)
+    return _merged(parts, wanted, _conventions(wanted, coding))
 
 
 def _only_kind(planes: Sequence[Plane]) -> Kind:
@@ -93,9 +98,8 @@ def _wanted(
     return [name for name in METRICS if name in (names or usual)]
 
 
-def _merged(parts: Iterable[Scored], wanted: Sequence[str]) -> Scored:
+def _merged(parts: Sequence[Scored], wanted: Sequence[str], conventions: Sequence[str]) -> Scored:
     """Join what was computed and keep what is wanted."""
-    parts = list(parts)
 
     def joined(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         found = {name: value for table in tables for name, value in table.items()}
@@ -106,8 +110,26 @@ def _merged(parts: Iterable[Scored], wanted: Sequence[str]) -> Scored:
         joined(part.counts for part in parts),
         [joined(rows) for rows in zip(*(part.rows for part in parts), strict=True)],
         [joined(rows) for rows in zip(*(part.row_counts for part in parts), strict=True)],
-        tuple(line for part in parts for line in part.conventions),
+        tuple(conventions),
     )
+
+
+def _conventions(wanted: Sequence[str], coding: Coding) -> list[str]:
+    """What the wanted scores mean, in words."""
+    lines = [coding.words]
+    if "dice" in wanted or "iou" in wanted:
+        which = "of class 1" if coding.classes == 2 else f"mean over the {coding.classes} classes"
+        lines.append(f"Dice and IoU: {which}, pixels of all images together; 1 for a class that is nowhere")
+    if "pixel_error" in wanted:
+        lines.append(
+            "pixel_error: 1 - best F-score of class 1 over the thresholds 0, 0.1 ... 1, all planes together"
+        )
+    if "v_rand" in wanted or "v_info" in wanted:
+        lines.append(
+            "V_rand, V_info: after border thinning, on the truth's pixels of class 1, 4-connected; best "
+            "threshold of the mean over planes; a plane without class 1 scores 1"
+        )
+    return lines
 
 
 # Class masks
@@ -157,8 +179,6 @@ def _class_scores(tables: Sequence[ValueTable], coding: Coding) -> Scored:
     for matrix, table in zip(matrices, tables, strict=True):
         for (true, predicted), pixels in table.items():
             matrix[coding.truth[true], coding.prediction[predicted]] += pixels
-    binary = coding.classes == 2
-    of_which = "of class 1" if binary else f"mean over the {coding.classes} classes"
     rows = [_class_row(matrix) for matrix in matrices]
     scores, counts = _class_row(matrices.sum(0))
     for name in CLASS_METRICS:
@@ -168,10 +188,6 @@ def _class_scores(tables: Sequence[ValueTable], coding: Coding) -> Scored:
         counts,
         [row for row, _ in rows],
         [numbers for _, numbers in rows],
-        (
-            coding.words,
-            f"Dice and IoU: {of_which}, pixels of all images together; 1 for a class that is nowhere",
-        ),
     )
 
 
@@ -223,12 +239,6 @@ def _membrane_scores(planes: Sequence[Plane], coding: Coding, ignore: int | None
         },
         rows,
         row_counts,
-        (
-            coding.words,
-            "pixel_error: 1 - best F-score of class 1 over the thresholds 0, 0.1 ... 1, all planes together",
-            "V_rand, V_info: after border thinning, on the truth's pixels of class 1, 4-connected; best "
-            "threshold of the mean over planes; a plane without class 1 scores 1",
-        ),
     )
 
 
@@ -269,10 +279,6 @@ def _object_scores(planes: Sequence[Plane], ignore: int | None) -> Scored:
         counts,
         [row for row, _ in rows],
         [numbers for _, numbers in rows],
-        (
-            "AP = TP / (TP + FP + FN) and F1 at IoU >= 0.5, one to one, objects of all images together; "
-            "1 without objects",
-        ),
     )
 
 
