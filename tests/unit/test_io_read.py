@@ -709,6 +709,13 @@ def test_truncated_stack_is_never_a_shorter_one(tmp_path, writer, fraction):
         one_line(call, path)
 
 
+def test_header_of_a_truncated_page_is_refused_without_reading_it(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "is truncated" in one_line(image_size, path)
+
+
 def test_message_is_a_sentence(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, STACK, photometric="minisblack")
