@@ -8,7 +8,7 @@ for torch. Exit status: 0 done, 2 the user's input is wrong (one line on standar
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -16,9 +16,11 @@ from ushape.errors import DataError, UShapeError
 
 STARTED = time.monotonic()
 
+# Unknown command or option, missing argument, ...: typer exports only this one of the errors derived from it.
+_UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
+
 app = typer.Typer(
     help="The original U-Net, exact: from a few annotated images to a segmentation you can trust.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -79,14 +81,16 @@ def train(
         Path, typer.Option("--output", "-o", help="Folder for the model, scores and pictures.")
     ],
     model: Annotated[str, typer.Option(help="auto (the recipe decides), paper or released.")] = "auto",
-    width: Annotated[int | None, typer.Option(help="Channels of the first level (auto and paper).")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Channels of the first level (auto and paper).")
+    ] = None,
     from_model: Annotated[
         Path | None,
         typer.Option("--from", metavar="MODEL", help="Start from the weights of this model file."),
     ] = None,
     recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
     time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Budget in optimiser steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget in optimiser steps.")] = None,
     validation: Annotated[
         str, typer.Option(help="Share, folder, or comma-separated names or slice numbers to validate on.")
     ] = "0.2",
@@ -94,9 +98,11 @@ def train(
     ignore: Ignore = None,
     images: Images = None,
     masks: Masks = None,
-    seed: Annotated[int, typer.Option(help="Same seed and --steps: same model file.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed and --steps: same model file.")] = 0,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that make tiles; 0: the training process.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make tiles; 0: the training process.")
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -153,14 +159,17 @@ def predict(
 ) -> None:
     """Segment images of any size: the same numbers as one pass over the whole image."""
     from ushape.config import parse_bytes
-    from ushape.predict import predict_files
+
+    memory = None if max_memory is None else parse_bytes(max_memory)
+
+    from ushape.predict import predict_files  # imports torch, which takes seconds
 
     results = predict_files(
         model,
         inputs,
         output,
         precision=precision,  # type: ignore[arg-type]  # checked there, with a message
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
+        max_memory=memory,
         instances=instances,
         probabilities=probabilities,
         overlay=overlay,
@@ -178,7 +187,9 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="Comma-separated scores; default: those that fit.")
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="Class masks hold the class indices 0 to N-1.")] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=2, help="Class masks hold the class indices 0 to N-1.")
+    ] = None,
     ignore: Annotated[
         int | None, typer.Option(metavar="LABEL", help="Value in TRUTH that does not count.")
     ] = None,
@@ -228,17 +239,30 @@ def info(
 def main() -> None:
     """Run the command line; the entry point of the `ushape` script."""
     try:
-        app(standalone_mode=True)
+        status = app(sys.argv[1:] or ["--help"], prog_name="ushape", standalone_mode=False)
     except UShapeError as error:
         if "--verbose" in sys.argv:
             raise
-        sys.stderr.write(f"ushape: {' '.join(str(error).split())}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("ushape: stopped by Ctrl-C; only whole files were written\n")
-        sys.exit(130)
+        _refuse(str(error))
+    except _UsageError as error:
+        _refuse(_usage(error))
     except BrokenPipeError:
         sys.exit(1)  # whoever read our output went away
+    if status == 130:  # what typer makes of Ctrl-C
+        sys.stderr.write("ushape: stopped by Ctrl-C; only whole files were written\n")
+        sys.exit(130)
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"ushape: {' '.join(message.split())}\n")
+    sys.exit(2)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words on the command line, in the one line that all our errors have."""
+    message = error.format_message().rstrip(".")
+    command = "ushape" if error.ctx is None else error.ctx.command_path
+    return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
 def _show(content: Any, quiet: bool) -> None:
