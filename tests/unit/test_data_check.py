@@ -374,6 +374,17 @@ def test_a_single_image_is_a_warning(tmp_path):
     assert (fault.severity, fault.what) == ("warning", "only one annotated image: none to validate with")
 
 
+def test_an_object_mask_copied_among_the_images_is_found(tmp_path):
+    for i in range(3):
+        ids = np.zeros((HIGH, 64), np.uint16)
+        ids[1::3, 1::3] = np.arange(16 * 21).reshape(16, 21) + 5 * i  # more values than any class mask has
+        save(tmp_path / "masks" / f"{i}.png", ids)
+        save(tmp_path / "images" / f"{i}.png", ids if i == 1 else picture(i))
+    (fault,) = check(tmp_path).errors
+    assert fault.file == tmp_path / "images" / "1.png"
+    assert "a mask used as an image" in fault.what
+
+
 def test_binary_images_are_images(tmp_path):
     """Two values do not make a mask: only if they tell the labels."""
     for i in range(3):

@@ -193,6 +193,12 @@ def test_ambiguity_shows_the_values_and_the_options(planes):
     assert coding_of(*planes, classes="objects").kind == "instances"
 
 
+def test_many_values_of_which_some_are_in_pieces_are_ambiguous():
+    plane = blobs(range(1, 41)) + blobs(range(1, 9), shift=84)
+    with pytest.raises(DataError, match=r"\(41 values\): classes or objects\?"):
+        coding_of(plane)
+
+
 def test_many_values_in_pieces_are_refused_with_a_short_list():
     with pytest.raises(DataError, match=r"0 1 2 3 4 5 6 7 8 9 10 \.\.\. 70 \(71 values\)"):
         coding_of(blobs(range(1, 71), pieces=3))
@@ -337,6 +343,13 @@ def test_ids_are_renumbered_without_gaps():
     objects, object_class = coding_of(plane, classes="objects").objects(plane)
     assert objects.tolist() == [[0, 3, 3, 1], [0, 0, 2, 0]]
     assert object_class.tolist() == [0, 1, 1, 1]
+
+
+def test_an_ignored_id_leaves_no_gap():
+    plane = np.array([[0, 5, 6, 7]], np.uint16)
+    objects, object_class = coding_of(plane, classes="objects", ignore=6).objects(plane)
+    assert objects.tolist() == [[0, 1, 3, 2]]
+    assert object_class.tolist() == [0, 1, 1, IGNORE]
 
 
 def test_of_more_classes_each_is_one_object():

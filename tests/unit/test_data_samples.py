@@ -182,6 +182,15 @@ def test_a_folder_below_the_data_is_held_out(tmp_path):
     assert [sample.name for sample in kept] == list("de")
 
 
+def test_the_val_folder_may_be_named_too(tmp_path):
+    folder(tmp_path, stems="abc", sub="train")
+    folder(tmp_path, stems="de", sub="val")
+    train, kept, _, notes = open_dataset(tmp_path, validation="val")
+    assert [sample.name for sample in train] == list("abc")
+    assert [sample.name for sample in kept] == list("de")
+    assert not any("left out" in note for note in notes)
+
+
 def test_a_held_out_folder_that_is_the_data_leaves_nothing_to_train_on(tmp_path, monkeypatch):
     folder(tmp_path)
     monkeypatch.chdir(tmp_path.parent)
