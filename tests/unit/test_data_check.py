@@ -178,6 +178,7 @@ def test_what_makes_training_wrong_is_an_error_with_file_and_fix(data, harm, fil
     assert report.exit_status == 2
     (fault,) = report.errors
     line = str(fault)
+    assert "1 error: training would be wrong" in shown(report)
     assert fault.file == data / file
     assert str(data / file) in line
     assert what in line

@@ -28,7 +28,7 @@ def render(report: CheckReport) -> Any:
     from rich.text import Text
 
     dataset = report.dataset
-    title = Text(f"{dataset.root}: {dataset.layout}, {len(report.rows)} pairs", style="bold")
+    title = Text(f"{dataset.root}: {dataset.layout}, {_number(len(report.rows), 'pair')}", style="bold")
     parts: list[Any] = [title, _pairs(report), *(Text(line) for line in _sizes(report))]
     parts += [Text(f"note: {note}") for note in report.notes]
     if report.classes:
@@ -68,13 +68,13 @@ def _sizes(report: CheckReport) -> Iterator[str]:
         f"{row.shape[1]} x {row.shape[2]}, {row.shape[0]} ch, {row.dtype}" for row in report.rows if row.shape
     )
     for kind, count in kinds.most_common(MAX_ROWS):
-        yield f"{count:6d} images of {kind}"
+        yield f"{count:6d} image{'s' * (count != 1)} of {kind}"
 
 
 def _classes(report: CheckReport) -> Any:
     from rich.table import Table
 
-    title = "classes" if report.num_objects is None else f"classes; {report.num_objects} objects"
+    title = "classes" if report.num_objects is None else f"classes; {_number(report.num_objects, 'object')}"
     table = Table(title=title, title_justify="left")
     for name in ("class", "name", "label", "pixels", "share", "images"):
         table.add_column(name, justify="left" if name == "name" else "right")
@@ -117,5 +117,9 @@ def _verdict(report: CheckReport) -> Any:
     from rich.text import Text
 
     if report.errors:
-        return Text(f"{len(report.errors)} errors: training would be wrong", style="bold red")
-    return Text(f"no errors, {len(report.warnings)} warnings: ready to train", style="bold green")
+        return Text(f"{_number(len(report.errors), 'error')}: training would be wrong", style="bold red")
+    return Text(f"no errors, {_number(len(report.warnings), 'warning')}: ready to train", style="bold green")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
