@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline measures the machine, not the code; derandomized, a run that is green stays green.
+settings.register_profile("ushape", deadline=None, derandomize=True)
+settings.load_profile("ushape")
 
 DATA = Path(os.environ.get("USHAPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -89,7 +89,7 @@ def read_header(path: str | Path) -> ModelHeader:
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
     if text is None:
-        raise CheckpointError(f"{path}: a safetensors file, but not a model of ushape (it has no ushape header)")
+        raise CheckpointError(f"{path}: a safetensors file, but not a model of ushape: no ushape header")
     return _parse_header(path, text)
 
 
@@ -113,25 +113,25 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
         raise CheckpointError(
-            f"{path}: model format {version!r}; this version of ushape reads {FORMAT!r}: train again, or upgrade"
+            f"{path}: model format {version!r}; this ushape reads {FORMAT!r}: train again, or upgrade"
         )
     try:
         return ModelHeader.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path}: the model header is not valid at `{place}`: {first['msg']}") from error
+        raise CheckpointError(f"{path}: the model header is wrong at `{place}`: {first['msg']}") from error
 
 
 def _load_weights(path: str | Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     expected = network.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
-            raise CheckpointError(f"{path}: the weights lack `{name}`, which the architecture in the header has")
+            raise CheckpointError(f"{path}: the weights lack `{name}`, which the header's architecture has")
         if name not in expected:
-            raise CheckpointError(f"{path}: the weights have `{name}`, which the architecture in the header lacks")
+            raise CheckpointError(f"{path}: the weights have `{name}`, which the header's architecture lacks")
         if tensors[name].shape != expected[name].shape:
             got, want = tuple(tensors[name].shape), tuple(expected[name].shape)
-            raise CheckpointError(f"{path}: `{name}` has shape {got}; the architecture in the header has {want}")
+            raise CheckpointError(f"{path}: `{name}` has shape {got}; the header's architecture has {want}")
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     network.to(dtype).load_state_dict(tensors)

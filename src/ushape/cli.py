@@ -220,7 +220,7 @@ def info(
     model: Annotated[
         Path | None, typer.Argument(metavar="[MODEL]", help="A model file; default: the paper.")
     ] = None,
-    size: Annotated[int, typer.Option(help="Input height and width of the tile to draw.")] = 572,
+    size: Annotated[int | None, typer.Option(help="Input height and width; default: 572.")] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

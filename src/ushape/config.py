@@ -12,13 +12,13 @@ IGNORE = 255
 """Class index of pixels that do not count, in training and in every score."""
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
     """Unknown keys are refused: a misspelt setting must not be ignored in silence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class UNetConfig(_Frozen):
+class UNetConfig(Frozen):
     """Constructor arguments of `ushape.UNet`; see there."""
 
     kind: Literal["unet"] = "unet"
@@ -31,7 +31,7 @@ class UNetConfig(_Frozen):
     variant: Literal["paper", "released"] = "paper"
 
 
-class Normalization(_Frozen):
+class Normalization(Frozen):
     """How grey values become network input; kept in the model file, so that nobody can pair them wrongly.
 
     Attributes
@@ -68,7 +68,7 @@ class Normalization(_Frozen):
         return ((planes - mean.astype(np.float32)) * (1 / std).astype(np.float32)).astype(np.float32)
 
 
-class ClassInfo(_Frozen):
+class ClassInfo(Frozen):
     """One class: its name, its label value in the user's masks, and the colour it is drawn in."""
 
     name: str
@@ -76,7 +76,7 @@ class ClassInfo(_Frozen):
     color: tuple[int, int, int]
 
 
-class Postprocessing(_Frozen):
+class Postprocessing(Frozen):
     """From probabilities to objects: threshold, connected components, smallest area in pixels."""
 
     threshold: float = Field(default=0.5, ge=0, le=1)
@@ -84,7 +84,7 @@ class Postprocessing(_Frozen):
     connectivity: Literal[4, 8] = 4
 
 
-class ModelHeader(_Frozen):
+class ModelHeader(Frozen):
     """All that is needed beside the weights to use a model: the JSON header of `model.safetensors`."""
 
     format: Literal["ushape/1"] = "ushape/1"

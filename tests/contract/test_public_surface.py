@@ -10,7 +10,7 @@ import ushape
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
-    path for folder in ("src", "tests", "benchmarks", "recipes") for path in ROOT.glob(f"{folder}/**/*.py")
+    path for folder in ("src", "benchmarks", "recipes") for path in ROOT.glob(f"{folder}/**/*.py")
 )
 
 

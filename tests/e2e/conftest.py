@@ -29,7 +29,7 @@ def draw_discs(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
     """An image of bright discs on noise, and their ids."""
     y, x = np.indices(size)
     ids = np.zeros(size, np.uint16)
-    for number in range(1, 9):
+    for number in range(1, int(rng.integers(6, 16))):
         center, radius = rng.uniform(10, min(size) - 10, 2), rng.uniform(6, 12)
         ids[(y - center[0]) ** 2 + (x - center[1]) ** 2 < radius**2] = number
     image = 40 + 120 * (ids > 0) + rng.normal(0, 15, size)

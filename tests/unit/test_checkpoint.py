@@ -1,4 +1,4 @@
-"""The model file: exact round trip, equal bytes for equal models, one clear line for every kind of wrong file."""
+"""The model file: exact round trip, equal bytes for equal models, one line for every wrong file."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ def without(name: str) -> dict[str, torch.Tensor]:
     ("change", "tensors", "message"),
     [
         ({"format": "ushape/9"}, None, "model format 'ushape/9'; this version of ushape reads 'ushape/1'"),
-        ({"surprise": 1}, None, "the model header is not valid at `surprise`"),
+        ({"surprise": 1}, None, "the model header is wrong at `surprise`"),
         ({"architecture": {"kind": "unet", "width": 0}}, None, "`architecture.width`"),
         ({}, without("score.bias"), "the weights lack `score.bias`"),
         ({}, network().state_dict() | {"more": torch.zeros(1)}, "the weights have `more`"),

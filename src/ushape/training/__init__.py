@@ -1,4 +1,4 @@
-"""From annotated images to a model file: recipes, tiles, the optimiser's step, validation, and the run itself."""
+"""From annotated images to a model file: recipes, tiles, steps, validation, and the run itself."""
 
 from ushape.torchvision_operators import define_missing_operators
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
@@ -26,7 +25,7 @@ _LEFT_OUT = ("hparams_type", "datamodule_hparams_type")
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Reads and writes the folder `checkpoint/` of a training run; an interrupted write leaves the old one."""
+    """Reads and writes the folder `checkpoint/` of a run; an interrupted write leaves the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to the folder `path`, replacing what was there in one step."""
@@ -110,8 +109,3 @@ def _restore(value: Any, tensors: dict[str, Tensor]) -> Any:
     if TUPLE in value:
         return tuple(_restore(item, tensors) for item in value[TUPLE])
     return {key: _restore(item, tensors) for key, item in value[ITEMS]}
-
-
-def map_tensors(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Move tensors to a device."""
-    return {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -56,7 +56,7 @@ def _reading(best: dict[str, float]) -> str:
     if "score" not in best:
         return "No images were held out: nothing says how well this network does on images it has not seen."
     chosen = next((_NAMES[key] for key in ("v_rand", "ap") if key in best), "mean Dice over the classes")
-    return f"Scores on the validation images, of the state with the best {chosen}: after {best['step']:.0f} steps."
+    return f"Validation scores of the state with the best {chosen}, after {best['step']:.0f} steps."
 
 
 def _courses(history: list[dict[str, float]]) -> list[Html]:

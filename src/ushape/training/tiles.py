@@ -47,7 +47,7 @@ class TileDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.samples, self.recipe, self.geometry, self.seed = samples, recipe, geometry, seed
         self.images = [normalization.apply(sample.image) for sample in samples]
-        counts = sum(np.bincount(s.classes.ravel(), minlength=256) for s in samples)
+        counts = np.sum([np.bincount(s.classes.ravel(), minlength=256) for s in samples], axis=0)
         classes = max(int(s.object_class[s.object_class != 255].max()) for s in samples) + 1
         self.balance = weight_map.class_balance(counts[:classes])
         self.size_in, self.tiles_per_step = tile_size(
@@ -59,7 +59,7 @@ class TileDataset(Dataset[dict[str, Tensor]]):
         """Make tile `number`: image (C, s, s) float32, classes (o, o) int64, weights (o, o) float32."""
         index = self._image_of(number)
         sample, rng = self.samples[index], augment.generator(self.seed, number)
-        tail = weight_map.tail_px(self.recipe.border_sigma_px)
+        tail = weight_map.tail_px(self.recipe.border_sigma_px, self.recipe.border_w0)
         image, ids = augment.random_tile(
             self.images[index],
             sample.objects,
@@ -68,7 +68,7 @@ class TileDataset(Dataset[dict[str, Tensor]]):
             size_objects=self.size_out + 2 * tail,
             deformation=self._deformation(rng),
         )
-        image = augment.vary_grey_values(image, rng)
+        image = augment.vary_grey_values(image, rng, self.recipe.grey)
         classes, weights = weight_map.targets(
             ids,
             sample.object_class,
@@ -108,23 +108,29 @@ class TileDataset(Dataset[dict[str, Tensor]]):
 def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -> tuple[int, int]:
     """Input size of a tile that fits the images, and how many make one step.
 
-    A tile much larger than the images would show mirror images; several smaller ones then make up for the
-    pixels of one large tile.
+    A tile much larger than the images would show mirror images; several smaller ones, which cost as much,
+    then take its place.
+
+    Parameters
+    ----------
+    shapes : list of (height, width)
+        Of the images.
+    largest : int
+        Input size of the largest tile, in pixels.
+    geometry : Geometry
+        Of the network.
 
     Returns
     -------
     size_in : int
-        Valid input size, at most `largest`.
+        Valid input size, at most `largest` if a valid one is.
     tiles : int
         Tiles per step, at least 1.
     """
-    side = float(np.median([min(shape) for shape in shapes]))
-    size_in = min(
-        geometry.input_size(int(side)), geometry.nearest_valid_sizes(largest)[0] or geometry.smallest
-    )
-    out = geometry.output_size(size_in)
-    out_largest = geometry.output_size(geometry.nearest_valid_sizes(largest)[0] or geometry.smallest)
-    return size_in, max(1, round(out_largest**2 / out**2))
+    side = int(np.median([min(shape) for shape in shapes]))
+    most = geometry.nearest_valid_sizes(largest)[0] or geometry.smallest
+    size_in = min(geometry.input_size(side), most)
+    return size_in, max(1, round(most**2 / size_in**2))
 
 
 class _Onwards(Sampler[int]):

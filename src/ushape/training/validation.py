@@ -1,8 +1,6 @@
 """Whole validation images through the network as it stands: scores, pictures, and the best model kept."""
 
-import csv
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +47,9 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
     """Score predicted probabilities, (C, H, W) each, against annotated images."""
     pairs = list(zip(probabilities, samples, strict=True))
     classes = probabilities[0].shape[0]
-    counts = sum(
-        metrics.confusion(p.argmax(0), sample.classes, classes, ignore=IGNORE) for p, sample in pairs
+    counts = np.sum(
+        [metrics.confusion(p.argmax(0), sample.classes, classes, ignore=IGNORE) for p, sample in pairs],
+        axis=0,
     )
     present = counts.sum(0) + counts.sum(1) > 0
     overlap = {
@@ -88,7 +87,7 @@ def _counted_objects(sample: Sample) -> Array:
 
 @dataclass
 class Schedule:
-    """When to validate: at fixed steps in a run of a number of steps, by the clock in a run of a span of time.
+    """When to validate: at fixed steps where the budget is in steps, else by the clock.
 
     Parameters
     ----------
@@ -133,6 +132,10 @@ class Validation(Callback):
         self.samples, self.header, self.output, self.schedule = samples, header, output, schedule
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
+
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        """Take no further step where a resumed run had used up its budget."""
+        trainer.should_stop = module.budget.is_spent(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_index: int

@@ -1,0 +1,108 @@
+"""What the model file of a run will say about itself, and the network it starts from."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import ushape
+from ushape.checkpoint import build_network, load_model
+from ushape.config import ClassInfo, ModelHeader, Normalization, UNetConfig
+from ushape.data import Sample
+from ushape.errors import ConfigError
+from ushape.models import UNet
+from ushape.training.budget import Budget
+from ushape.training.recipe import Recipe, architecture
+
+
+def describe(
+    recipe: Recipe,
+    model: str,
+    width: int | None,
+    from_model: str | Path | None,
+    samples: list[Sample],
+    classes: tuple[ClassInfo, ...],
+) -> ModelHeader:
+    """Describe the model that a run will make, before it is trained.
+
+    Parameters
+    ----------
+    recipe, model, width
+        See `recipe.architecture`.
+    from_model : path or None
+        Model file that decides architecture and normalisation instead.
+    samples : list of Sample
+        Training images.
+    classes : tuple of ClassInfo
+        Of the data.
+
+    Raises
+    ------
+    ConfigError
+        If `from_model` takes images of another number of channels, or the network cannot be.
+    """
+    channels = samples[0].image.shape[0]
+    config = architecture(recipe, model, width, channels, len(classes))
+    normalization = Normalization()
+    if from_model is not None:
+        _, source = load_model(from_model)
+        if source.architecture.in_channels != channels:
+            raise ConfigError(
+                f"{from_model} takes images of {source.architecture.in_channels} channels, the data have "
+                f"{channels}; give a model of {channels}, or drop --from"
+            )
+        config = source.architecture.model_copy(update={"classes": len(classes)})
+        normalization = source.normalization
+    return ModelHeader(
+        name=_name(config),
+        architecture=config,
+        normalization=normalization,
+        classes=classes,
+        pixel_size_um=samples[0].pixel_size_um,
+    )
+
+
+def _name(config: UNetConfig) -> str:
+    if config.variant == "released":
+        return "U-Net released 2015"
+    norm = ", batch norm" if config.norm else ""
+    width = "" if config.width == 64 and not norm else f", width {config.width}"
+    return f"U-Net{width}{norm}" if config.depth == 4 else f"U-Net of depth {config.depth}{width}{norm}"
+
+
+def provenance(
+    recipe: Recipe, seed: int, budget: Budget, samples: list[Sample], held_out: list[Sample]
+) -> dict[str, Any]:
+    """Where a model comes from; no clock readings, so that equal runs give equal files."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+        "budget": {"steps": budget.steps, "seconds": budget.seconds},
+        "training": {sample.name: _hash(sample) for sample in samples},
+        "held_out": {sample.name: _hash(sample) for sample in held_out},
+        "versions": {"ushape": ushape.__version__, "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _hash(sample: Sample) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(sample.image).tobytes())
+    digest.update(np.ascontiguousarray(sample.classes).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def initial_network(header: ModelHeader, from_model: str | Path | None, seed: int) -> UNet:
+    """Build the network with the weights it starts from: drawn from `seed`, or those of `from_model`."""
+    torch.manual_seed(seed)
+    network = build_network(header.architecture)
+    if from_model is not None:
+        _start_from(network, from_model)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _start_from(network: torch.nn.Module, path: str | Path) -> None:
+    # The last layer is drawn anew where the number of classes differs.
+    source = load_model(path)[0].state_dict()
+    own = network.state_dict()
+    network.load_state_dict(own | {name: t for name, t in source.items() if t.shape == own[name].shape})
