@@ -191,7 +191,7 @@ def run_demo(output: str | Path, *, seconds: float = 60.0, quiet: bool = True) -
     model, steps = _train(output, seconds, quiet)
     console.print(f"Segmenting {len(held_out)} images that it has never seen.")
     segmenter = Segmenter.load(model)
-    cases = [_Case.of(one, segmenter(one.image)) for one in held_out]
+    cases = [_Case.of(one, segmenter(one.image, axes="CYX")) for one in held_out]
     result = DemoResult(
         network=Method(f"U-Net, {steps} steps", tuple(case.matching for case in cases)),
         otsu=_otsu("Otsu's threshold", held_out, 0),

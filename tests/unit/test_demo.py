@@ -33,6 +33,9 @@ def test_found_invented_and_missed_objects_differ_in_colour() -> None:
     assert tuple(picture[2, 4]) == demo.FOUND
     assert tuple(picture[2, 22]) == demo.INVENTED
     assert tuple(picture[12, 4]) == demo.MISSED
+    # Inside its outline an object is tinted by three tenths of its colour.
+    for place, color in (((4, 4), demo.FOUND), ((4, 22), demo.INVENTED), ((14, 4), demo.MISSED)):
+        assert np.abs(picture[place] - 0.3 * np.array(color)).max() <= 0.5
     assert not picture[10].any()
 
 
