@@ -38,8 +38,8 @@ def test_a_pixel_at_the_threshold_is_background():
 
 
 def test_small_objects_are_dropped_and_leave_no_gap():
-    foreground = np.array([[1.0, 0, 1, 1, 0, 1, 1, 1]])
-    assert instances(foreground, Postprocessing(min_area=2)).tolist() == [[0, 0, 1, 1, 0, 2, 2, 2]]
+    foreground = np.array([[1.0, 0, 1, 1, 0, 1, 0, 1, 1, 1]])
+    assert instances(foreground, Postprocessing(min_area=2)).tolist() == [[0, 0, 1, 1, 0, 0, 0, 2, 2, 2]]
 
 
 def test_classes_part_objects_that_touch():

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from ushape.backends import PyTorchBackend, pytorch, resident_memory
 from ushape.checkpoint import save_model
 from ushape.config import ClassInfo, ModelHeader, Postprocessing, UNetConfig
 from ushape.errors import (
+    CheckpointError,
     ConfigError,
     DataError,
     ImageFormatError,
@@ -258,6 +261,37 @@ def test_statistics_per_tile_are_refused():
         PyTorchBackend(network, "cpu")
 
 
+def test_dropout_is_off_whatever_state_the_network_comes_in(grey):
+    network, header = make_model()
+    expected = Segmenter(network, header, device="cpu")(grey, "fp32").probabilities
+    found = Segmenter(network.train(), header, device="cpu")(grey, "fp32").probabilities
+    np.testing.assert_array_equal(found, expected)
+
+
+MEMORY = """
+import numpy as np
+from ushape import Segmenter
+from ushape.backends import peak_memory, resident_memory
+segmenter = Segmenter.load({model!r}, device="cpu")
+image = np.random.default_rng(0).integers(0, 256, (800, 800), dtype=np.uint8)
+limit = resident_memory() + segmenter.backend("fp32").fixed_bytes + 40_000_000
+result = segmenter(image, "fp32", limit)
+result.classes
+print(len(result.plan), limit, peak_memory())
+"""
+
+
+def test_a_process_stays_within_its_memory(tmp_path):
+    torch.manual_seed(0)
+    header = ModelHeader(name="wider", architecture=UNetConfig(width=16), classes=CLASSES[:2])
+    save_model(tmp_path / "model.safetensors", UNet(width=16), header)
+    script = MEMORY.format(model=str(tmp_path / "model.safetensors"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    tiles, limit, peak = map(int, done.stdout.split())
+    assert tiles > 1
+    assert peak <= limit, "measured: 21 to 27 MB below"
+
+
 def test_fp64_leaves_the_network_alone(grey):
     network, header = make_model()
     Segmenter(network, header, device="cpu")(grey, "fp64").compute()
@@ -348,6 +382,12 @@ def test_areas_in_micrometres_where_the_pixel_size_is_known(model, tmp_path, gre
     assert float(area_um2) == int(area_px) * 0.125
 
 
+def test_a_stack_is_written_as_tiff_whatever_its_name(model, tmp_path, grey):
+    tifffile.imwrite(tmp_path / "a.png", np.stack([grey, grey]), photometric="minisblack")
+    predict_files(model, [tmp_path / "a.png"], tmp_path / "out", device="cpu")
+    assert tifffile.imread(tmp_path / "out" / "a_classes.tif").shape == (2, 70, 90)
+
+
 def test_globs_and_repeated_names(model, images, tmp_path):
     results = predict_files(
         model, [str(images / "*"), images / "a.png"], tmp_path / "out", precision="fp32", device="cpu"
@@ -395,6 +435,12 @@ def test_inputs_that_are_none(model, images, tmp_path, name, message):
     (images / "empty").mkdir()
     with pytest.raises(ImageFormatError, match=message):
         predict_files(model, [images / "a.png", str(images / name)], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_none(images, tmp_path):
+    with pytest.raises(CheckpointError, match="no such model file"):
+        predict_files(tmp_path / "model.safetensors", [images], tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 

@@ -24,7 +24,10 @@ def resident_memory() -> int:
 
 def peak_memory() -> int:
     """Most memory this process ever held."""
-    # getrusage counts in kilobytes, on macOS in bytes.
+    # On Linux getrusage starts from the memory of the process that started this one.
+    peak = _kilobytes("/proc/self/status", "VmHWM")
+    if peak is not None:
+        return peak
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
