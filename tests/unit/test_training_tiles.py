@@ -1,0 +1,109 @@
+"""Training tiles: a function of the number alone, image and target at the same place, valid sizes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ushape import UNet
+from ushape.augment import GreyValues
+from ushape.config import IGNORE, Normalization
+from ushape.data import Sample
+from ushape.training.recipe import FAST
+from ushape.training.tiles import TileData, TileDataset, tile_size
+
+GEOMETRY = UNet(width=1, depth=2).geometry
+PLAIN = FAST.model_copy(update={"grey": GreyValues(0, 0, 0, 0, 0), "tile": 108})
+
+
+def stripes(seed: int) -> Sample:
+    """Wide objects, bright on dark without noise, so that the image itself says where they are."""
+    rng = np.random.default_rng(seed)
+    objects = np.zeros((150, 160), np.int32)
+    for number, left in enumerate(range(10, 130, 40), start=1):
+        objects[20 : 130 - rng.integers(20), left : left + 25] = number
+    return Sample(
+        f"s{seed}",
+        (200.0 * (objects > 0))[None].astype(np.float32),
+        objects,
+        np.array([0, 1, 1, 1], np.uint8),
+    )
+
+
+def dataset(seed: int = 0, samples: Callable[[int], Sample] = stripes) -> TileDataset:
+    return TileDataset([samples(0), samples(1)], PLAIN, GEOMETRY, Normalization(), seed=seed)
+
+
+def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_a_tile_depends_on_seed_and_number_alone() -> None:
+    first, again, other = dataset(), dataset(), dataset(seed=1)
+    again[3]  # what was drawn before does not matter
+    assert equal(first[7], again[7])
+    one, two = (number for number in range(4) if first._image_of(number) == 0)
+    assert not torch.equal(first[one]["classes"], first[two]["classes"])
+    assert not equal(first[7], other[7])
+
+
+def test_each_round_shows_every_image_once() -> None:
+    tiles = dataset()
+    for turn in range(5):
+        assert {tiles._image_of(2 * turn), tiles._image_of(2 * turn + 1)} == {0, 1}
+
+
+def test_sizes_fit_the_network() -> None:
+    tiles = dataset()
+    tile = tiles[0]
+    network = UNet(width=1, depth=2)
+    assert network(tile["image"][None]).shape[-2:] == tile["classes"].shape == tile["weights"].shape
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_classes_lie_where_the_image_shows_them(number: int) -> None:
+    tiles = dataset()
+    tile = tiles[number]
+    margin = (tiles.size_in - tiles.size_out) // 2
+    inner = tile["image"][0, margin:-margin, margin:-margin]
+    bright = inner > (tile["image"].min() + tile["image"].max()) / 2
+    # Half a pixel of interpolation at the outlines; a shift by 2 px would differ on more than 5 %.
+    assert (bright == (tile["classes"] == 1)).float().mean() > 0.97
+
+
+def test_ignored_pixels_weigh_nothing() -> None:
+    def with_unknown(seed: int) -> Sample:
+        sample = stripes(seed)
+        sample.objects[:, 80:] = 4
+        return Sample(sample.name, sample.image, sample.objects, np.array([0, 1, 1, 1, IGNORE], np.uint8))
+
+    tiles = dataset(samples=with_unknown)
+    batch = [tiles[number] for number in range(6)]
+    unknown = torch.stack([tile["classes"] for tile in batch]) == IGNORE
+    weights = torch.stack([tile["weights"] for tile in batch])
+    assert unknown.any()
+    assert (weights[unknown] == 0).all()
+    assert (weights[~unknown] > 0).all()
+
+
+def test_small_images_get_several_small_tiles() -> None:
+    paper = UNet(width=1).geometry
+    assert tile_size([(512, 512)], 572, paper) == (572, 1)
+    size_in, tiles = tile_size([(96, 120), (100, 90)], 572, paper)
+    assert paper.output_size(size_in) >= 90
+    assert size_in < 300
+    assert tiles == round(572**2 / size_in**2)
+    # A network deeper than the tile allows gets its smallest tile.
+    deep = UNet(width=1, depth=6).geometry
+    assert tile_size([(512, 512)], 572, deep) == (deep.smallest, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_do_not_depend_on_the_workers(workers: int) -> None:
+    tiles = dataset()
+    loader = iter(TileData(tiles, workers=workers).train_dataloader())
+    batches = [next(loader) for _ in range(2)]
+    numbers = torch.cat([batch["number"] for batch in batches]).tolist()
+    assert numbers == list(range(2 * tiles.tiles_per_step))
+    assert torch.equal(batches[1]["image"][0], tiles[tiles.tiles_per_step]["image"])

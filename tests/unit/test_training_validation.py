@@ -1,0 +1,117 @@
+"""Which score selects the model, when validation is due, and that the best model is kept."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ushape import UNet
+from ushape.checkpoint import load_model
+from ushape.config import ClassInfo, ModelHeader, Postprocessing, UNetConfig
+from ushape.data import Sample
+from ushape.training.budget import Budget
+from ushape.training.validation import Schedule, Validation, score
+
+
+def sample(objects: np.ndarray, classes: int = 2) -> Sample:
+    ids = int(objects.max()) + 1
+    table = np.minimum(np.arange(ids), 1) if classes == 2 else np.arange(ids)
+    return Sample(
+        "s", np.zeros((1, *objects.shape), np.uint8), objects.astype(np.int32), table.astype(np.uint8)
+    )
+
+
+def certain(sample: Sample, classes: int = 2) -> np.ndarray:
+    return np.stack([sample.classes == number for number in range(classes)]).astype(np.float32)
+
+
+def membranes() -> Sample:
+    objects = np.zeros((40, 40), int)
+    for number, (row, column) in enumerate(np.ndindex(2, 2), start=1):
+        objects[20 * row : 20 * row + 19, 20 * column : 20 * column + 19] = number
+    return sample(objects)
+
+
+def nuclei() -> Sample:
+    objects = np.zeros((40, 40), int)
+    for number in range(3):
+        objects[5:10, 5 + 5 * number : 10 + 5 * number] = number + 1
+    objects[25:35, 25:30] = 4
+    return sample(objects)
+
+
+def vessels() -> Sample:
+    objects = np.zeros((40, 40), int)
+    objects[:, 10:13] = 1
+    return sample(objects)
+
+
+def test_dense_cells_are_selected_by_v_rand() -> None:
+    found = score([membranes()], [certain(membranes())], Postprocessing())
+    assert found.score == found.v_rand == pytest.approx(1.0)
+    assert found.pixel_error == pytest.approx(0.0)
+
+
+def test_touching_objects_are_selected_by_their_count() -> None:
+    # The three touching nuclei come out as one object: one found, one invented, three missed.
+    found = score([nuclei()], [certain(nuclei())], Postprocessing())
+    assert found.score == found.ap == pytest.approx(1 / 5)
+
+
+def test_areas_are_selected_by_dice() -> None:
+    found = score([vessels()], [certain(vessels())], Postprocessing())
+    assert found.score == found.dice == pytest.approx(1.0)
+    assert found.v_rand is None
+    assert found.ap is None
+
+
+def test_many_classes_are_selected_by_the_mean_dice_of_those_present() -> None:
+    truth = sample(np.arange(40 * 40).reshape(40, 40) % 3, classes=3)
+    wrong = certain(truth, 4)[[1, 0, 2, 3]]
+    found = score([truth], [wrong], Postprocessing())
+    assert found.score == found.dice == pytest.approx(1 / 3)
+
+
+def test_a_budget_of_steps_is_validated_at_fixed_steps() -> None:
+    schedule = Schedule(Budget(40, None))
+    assert [step for step in range(1, 41) if schedule.is_due(step)] == list(range(4, 41, 4))
+
+
+def test_a_budget_of_time_has_a_picture_within_a_minute_and_keeps_time_for_the_last() -> None:
+    clock = SimpleNamespace(now=0.0)
+    schedule = Schedule(Budget(None, 600.0, started=0.0, clock=lambda: clock.now))
+    due = next(second for second in range(600) if (setattr(clock, "now", second), schedule.is_due(1))[1])
+    assert due < 60
+    clock.now = due + 8.0
+    schedule.measured(float(due))
+    assert schedule.budget.reserve > 8.0
+    again = next(second for second in range(600) if (setattr(clock, "now", second), schedule.is_due(1))[1])
+    assert 60 <= again - due <= 90
+    clock.now = 300.0
+    schedule.measured(270.0)
+    clock.now += 30.0 * 8
+    assert not schedule.is_due(1), "validation takes more than a tenth of the time"
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Validation:
+    header = ModelHeader(
+        name="tiny",
+        architecture=UNetConfig(width=1, depth=1),
+        classes=tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab")),
+    )
+    return Validation([], header, tmp_path, Schedule(Budget(10, None)))
+
+
+def test_the_best_model_is_kept_and_the_last_one_too(watch: Validation) -> None:
+    for step, value in [(1, 0.5), (2, 0.9), (3, 0.7)]:
+        network = UNet(width=1, depth=1)
+        torch.nn.init.constant_(network.score.bias, value)
+        watch._keep(SimpleNamespace(best_weights=network), {"step": step, "score": value})
+    best, header = load_model(watch.output / "model.safetensors")
+    last, _ = load_model(watch.output / "last.safetensors")
+    assert float(best.state_dict()["score.bias"][0]) == pytest.approx(0.9)
+    assert float(last.state_dict()["score.bias"][0]) == pytest.approx(0.7)
+    assert header.provenance["validation"]["step"] == 2
