@@ -20,6 +20,7 @@ from ushape.io import written_beside
 from ushape.models import UNet
 
 FORMAT = "ushape/1"
+_FIX = "give a file that `ushape train` wrote, unchanged"
 
 
 def save_model(path: str | Path, network: nn.Module, header: ModelHeader) -> None:
@@ -65,7 +66,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelHeader]:
     try:
         tensors = safetensors.torch.load_file(str(path))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged model file ({error})") from error
+        raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
     network = build_network(header.architecture)
     _load_weights(path, network, tensors)
     return network.eval(), header
@@ -87,9 +88,13 @@ def read_header(path: str | Path) -> ModelHeader:
         with safetensors.safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get("ushape")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
+        raise CheckpointError(
+            f"{path}: not a safetensors file, or a damaged one ({error}); give a model.safetensors, whole"
+        ) from error
     if text is None:
-        raise CheckpointError(f"{path}: a safetensors file, but not a model of ushape: no ushape header")
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not a model of ushape: no ushape header; {_FIX}"
+        )
     return _parse_header(path, text)
 
 
@@ -109,29 +114,32 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: the ushape header is not JSON ({error})") from error
+        raise CheckpointError(f"{path}: the ushape header is not JSON ({error}); {_FIX}") from error
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
         raise CheckpointError(
-            f"{path}: model format {version!r}; this ushape reads {FORMAT!r}: train again, or upgrade"
+            f"{path}: model format {version!r}; this version of ushape reads {FORMAT!r}: "
+            "train again, or upgrade"
         )
     try:
         return ModelHeader.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path}: the model header is wrong at `{place}`: {first['msg']}") from error
+        raise CheckpointError(
+            f"{path}: the model header is wrong at `{place}`: {first['msg']}; {_FIX}"
+        ) from error
 
 
 def _load_weights(path: str | Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     expected = network.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
-            raise CheckpointError(f"{path}: the weights lack `{name}`, which the header's architecture has")
+            raise CheckpointError(f"{path}: the weights lack `{name}`, which its header names; {_FIX}")
         if name not in expected:
-            raise CheckpointError(f"{path}: the weights have `{name}`, which the header's architecture lacks")
+            raise CheckpointError(f"{path}: the weights have `{name}`, unknown to its header; {_FIX}")
         if tensors[name].shape != expected[name].shape:
             got, want = tuple(tensors[name].shape), tuple(expected[name].shape)
-            raise CheckpointError(f"{path}: `{name}` has shape {got}; the header's architecture has {want}")
+            raise CheckpointError(f"{path}: `{name}` has shape {got}, by its header {want}; {_FIX}")
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     network.to(dtype).load_state_dict(tensors)

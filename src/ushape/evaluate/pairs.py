@@ -59,7 +59,7 @@ def pair_paths(prediction: Path, truth: Path, *, kinds: Sequence[Kind] = KINDS) 
     """
     for path in (prediction, truth):
         if not path.exists():
-            raise ImageFormatError(f"no such file or folder: {path}")
+            raise ImageFormatError(f"no such file or folder: {path}; check the name")
     if prediction.is_dir() != truth.is_dir():
         folder, file = (prediction, truth) if prediction.is_dir() else (truth, prediction)
         raise DataError(f"{file} is a file but {folder} a folder; give two files or two folders")
