@@ -1,10 +1,15 @@
-"""What every test may ask for: real data, a small network with weights that do not depend on a generator."""
+"""What every test may ask for: real data, the command in a process of its own, and a data set of discs."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 # A deadline measures the machine, not the code; derandomized, a run that is green stays green.
 settings.register_profile("ushape", deadline=None, derandomize=True)
@@ -19,3 +24,53 @@ def data_dir() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no real data at {DATA}; set USHAPE_DATA")
     return DATA
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def ushape() -> Run:
+    """Run `ushape` with the given words; return status, output and errors."""
+    command = Path(sys.executable).with_name("ushape")
+
+    def run(*words: object, timeout: float = 300, **options: object) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+            [command, *map(str, words)], capture_output=True, text=True, timeout=timeout, **options
+        )
+
+    return run
+
+
+def draw_discs(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """An image of bright discs on noise, and their ids."""
+    y, x = np.indices(size)
+    ids = np.zeros(size, np.uint16)
+    for number in range(1, int(rng.integers(6, 16))):
+        center, radius = rng.uniform(10, min(size) - 10, 2), rng.uniform(6, 12)
+        ids[(y - center[0]) ** 2 + (x - center[1]) ** 2 < radius**2] = number
+    image = 40 + 120 * (ids > 0) + rng.normal(0, 15, size)
+    return image.clip(0, 255).astype(np.uint8), ids
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set, `images/` and `masks/`, of discs to segment."""
+    folder = tmp_path_factory.mktemp("discs")
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for number in range(5):
+        image, ids = draw_discs(rng, (96, 120))
+        Image.fromarray(image).save(folder / "images" / f"d{number}.png")
+        Image.fromarray(ids).save(folder / "masks" / f"d{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(discs: Path, ushape: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps of a narrow network on the discs."""
+    output = tmp_path_factory.mktemp("run") / "run"
+    done = ushape("train", discs, "--output", output, "--steps", 8, "--width", 4, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    return output
