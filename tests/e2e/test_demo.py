@@ -1,0 +1,21 @@
+"""The first thing a newcomer types: it ends well, and the network beats the threshold."""
+
+import re
+from pathlib import Path
+
+
+def test_the_demo_ends_with_a_page_and_beats_otsu(ushape, tmp_path: Path) -> None:
+    done = ushape("demo", "--output", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image/png") >= 20
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|https?://www\.w3\.org\S*', "", page)
+    assert len(list((tmp_path / "demo" / "pictures").glob("*.png"))) == 8
+    assert (tmp_path / "demo" / "model.safetensors").exists()
+    otsu, network = (float(row.split()[-2]) for row in (row_of("Otsu", done.stdout), row_of("U-Net,", done.stdout)))
+    assert network >= otsu + 0.10
+
+
+def row_of(start: str, text: str) -> str:
+    """Row of the printed table that starts so: found, invented, missed, AP, AP per image."""
+    return next(line for line in text.splitlines() if line.startswith(start) and re.search(r"\d+\.\d+$", line.strip()))
