@@ -11,6 +11,7 @@ from ushape.io.read import (
     read_labels,
 )
 from ushape.io.write import (
+    output_folder,
     write_classes,
     write_csv,
     write_instances,
@@ -27,6 +28,7 @@ __all__ = [
     "LabelImage",
     "image_size",
     "is_image",
+    "output_folder",
     "read_image",
     "read_labels",
     "write_classes",

@@ -5,8 +5,9 @@ import errno
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,13 @@ _FIXES = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EDQUOT: "free some space or choose another folder",
     errno.EFBIG: "choose a folder on a disk that allows larger files",
+    errno.EEXIST: "a file has the name of a folder on the way: choose another",
+    errno.ENOTDIR: "a file has the name of a folder on the way: choose another",
     errno.EISDIR: "remove that folder or choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -53,6 +58,8 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         If the system refuses: no permission, disk full, name taken by a folder.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # the rename would replace even /dev/null
+        raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another name")
     beside = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +72,46 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {_reason_and_fix(error)}") from error
     finally:
         _remove(beside)
+
+
+@contextmanager
+def output_folder(path: Path | str) -> Iterator[Path]:
+    """Make a folder for results, and take it away again if nothing was written to it.
+
+    Parameters
+    ----------
+    path : path
+        The folder; missing parents are made.
+
+    Yields
+    ------
+    Path
+        The folder, in which files can be made.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses: no permission, name taken by a file; or the disk is full later on.
+    """
+    folder = Path(path)
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "a file has that name" if isinstance(error, FileExistsError) else error.strerror
+        raise OutputError(f"cannot write to {folder}: {reason}; choose another folder") from error
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OutputError(f"cannot write to {folder}: {_reason_and_fix(error)}") from error
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds results
+                folder.rmdir()
 
 
 def _reason_and_fix(error: OSError) -> str:

@@ -1,6 +1,5 @@
 """Files in, files out: what `ushape predict` does."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ushape.errors import DataError, ImageFormatError, OutputError
 from ushape.io import (
     image_size,
     is_image,
+    output_folder,
     read_image,
     write_classes,
     write_csv,
@@ -131,19 +131,21 @@ def predict_files(
     if not overwrite:
         _refuse_existing(targets)
     read_header(model)  # a wrong model is found before a folder is made
-    _require_writable(folder)
-    segmenter, identity = Segmenter.load(model, device=device), model_hash(model)
-    results = []
-    for number, path in enumerate(paths, start=1):
-        message = path.name if len(paths) == 1 else f"{path.name} ({number} of {len(paths)})"
-        started = time.perf_counter()
-        segmentation = segmenter(read_image(path), precision, max_memory, progress=_named(progress, message))
-        _write_results(segmentation, targets[path])
-        report = _report(segmentation, instances)
-        report["model"] |= {"file": str(model), "sha256": identity}
-        report |= _speed(segmentation, time.perf_counter() - started)
-        write_json(targets[path]["json"], report)
-        results.append(FileResult(path, targets[path], report))
+    with output_folder(folder):
+        segmenter, identity = Segmenter.load(model, device=device), model_hash(model)
+        results = []
+        for number, path in enumerate(paths, start=1):
+            message = path.name if len(paths) == 1 else f"{path.name} ({number} of {len(paths)})"
+            started = time.perf_counter()
+            segmentation = segmenter(
+                read_image(path), precision, max_memory, progress=_named(progress, message)
+            )
+            _write_results(segmentation, targets[path])
+            report = _report(segmentation, instances)
+            report["model"] |= {"file": str(model), "sha256": identity}
+            report |= _speed(segmentation, time.perf_counter() - started)
+            write_json(targets[path]["json"], report)
+            results.append(FileResult(path, targets[path], report))
     return results
 
 
@@ -210,15 +212,6 @@ def _refuse_existing(targets: dict[Path, dict[str, Path]]) -> None:
         for path in outputs.values():
             if path.exists():
                 raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another folder")
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
 
 
 def _named(progress: Progress | None, message: str) -> Callable[[int, int], None] | None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from ushape.errors import CheckpointError, OutputError
 
 TENSOR, TUPLE, ITEMS = "__tensor__", "__tuple__", "__items__"
+_FIX = "train from the start, into another folder"
 # What Lightning adds that is not a plain value; none of it is needed to go on.
 _LEFT_OUT = ("hparams_type", "datamodule_hparams_type")
 
@@ -40,7 +41,10 @@ class SafeCheckpointIO(CheckpointIO):
             (fresh / "state.json").write_text(json.dumps(state))
             _replace_folder(fresh, target)
         except OSError as error:
-            raise OutputError(f"{target}: cannot write the training checkpoint: {error.strerror}") from error
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise OutputError(
+                f"cannot write {target}: {error.strerror}; free some space, then go on with --resume"
+            ) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -55,10 +59,12 @@ class SafeCheckpointIO(CheckpointIO):
         folder = newest_whole(Path(path))
         try:
             tensors = safetensors.torch.load_file(str(folder / "tensors.safetensors"))
-            state = json.loads((folder / "state.json").read_text())
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise CheckpointError(f"{path}: no training checkpoint that can be read ({error})") from error
-        restored = _restore(state, tensors)
+            restored = _restore(json.loads((folder / "state.json").read_text()), tensors)
+        except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise CheckpointError(
+                f"{path}: no training checkpoint that can be read ({reason}); {_FIX}"
+            ) from error
         assert isinstance(restored, dict)
         return restored
 

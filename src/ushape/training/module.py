@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ushape.augment import generator
+from ushape.errors import ConfigError
 from ushape.loss import weighted_cross_entropy
 from ushape.training.budget import Budget, annealed
 from ushape.training.recipe import Recipe
@@ -65,7 +66,16 @@ class TrainingModule(LightningModule):
         checkpoint["budget"] = self.budget.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting where the interrupted run was."""
+        """Go on counting where the interrupted run was, if it trained the same network."""
+        before, now = (
+            {n: tuple(t.shape) for n, t in d.items()} for d in (checkpoint["state_dict"], self.state_dict())
+        )
+        odd = next((name for name in {**now, **before} if before.get(name) != now.get(name)), None)
+        if odd is not None:
+            raise ConfigError(
+                f"--resume: the run holds another network than the options describe (`{odd}` has shape "
+                f"{before.get(odd)}, here {now.get(odd)}); give the options of that run, or another --output"
+            )
         self.budget.resume(checkpoint["budget"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

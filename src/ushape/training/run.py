@@ -11,6 +11,7 @@ from ushape.checkpoint import read_header
 from ushape.config import ModelHeader, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
+from ushape.io import output_folder
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import newest_whole
 from ushape.training.header import describe, initial_network, provenance
@@ -139,13 +140,12 @@ def train(
     for line in [*notes, _plan(header, dataset, samples, held_out)]:
         console.print(line, highlight=False, soft_wrap=True)
 
-    _make_folder(output)
     module = TrainingModule(network, chosen, budget, seed=seed)
     watch = Validation(held_out, header, output, Schedule(budget))
     backend = PyTorchBackend(network, device)
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
-    with interruptible(budget), without_chatter():
+    with output_folder(output), interruptible(budget), without_chatter():
         trainer = trainer_for(output, backend, callbacks)
         network.train()
         trainer.fit(module, TileData(dataset, workers=workers), ckpt_path=checkpoint)
@@ -177,13 +177,6 @@ def _require_free(output: Path, resume: bool) -> None:
         raise OutputError(
             f"{output}: holds a run already; give another --output, or --resume to go on with it"
         )
-
-
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot make the folder: {error.strerror}") from error
 
 
 def _plan(header: ModelHeader, dataset: TileDataset, samples: list[Sample], held_out: list[Sample]) -> str:

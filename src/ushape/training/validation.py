@@ -180,7 +180,6 @@ class Validation(Callback):
 
     def _draw(self, probabilities: list[Array]) -> None:
         folder = self.output / "validation"
-        folder.mkdir(exist_ok=True)
         colors = [info.color for info in self.header.classes]
         for sample, probability in list(zip(self.samples, probabilities, strict=True))[:8]:
             image = pictures.display(sample.image)
