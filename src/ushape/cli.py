@@ -108,6 +108,11 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train a network on annotated images."""
+    from ushape.config import parse_duration
+
+    if time is not None:
+        parse_duration(time)  # refused before torch is imported, which takes seconds
+
     from ushape.training import train as train_network
 
     result = train_network(

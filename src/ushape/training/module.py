@@ -66,7 +66,17 @@ class TrainingModule(LightningModule):
         checkpoint["budget"] = self.budget.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting where the interrupted run was, if it trained the same network."""
+        """Go on counting where the interrupted run was."""
+        self.budget.resume(checkpoint["budget"])
+
+    def require_same_network(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose network is not this one.
+
+        Raises
+        ------
+        ConfigError
+            If names or shapes of weights differ.
+        """
         before, now = (
             {n: tuple(t.shape) for n, t in d.items()} for d in (checkpoint["state_dict"], self.state_dict())
         )
@@ -76,7 +86,6 @@ class TrainingModule(LightningModule):
                 f"--resume: the run holds another network than the options describe (`{odd}` has shape "
                 f"{before.get(odd)}, here {now.get(odd)}); give the options of that run, or another --output"
             )
-        self.budget.resume(checkpoint["budget"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimiser of the recipe; weight decay leaves biases and norms alone."""

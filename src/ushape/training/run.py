@@ -13,7 +13,7 @@ from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.training.budget import Budget
-from ushape.training.checkpoint_io import newest_whole
+from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
 from ushape.training.header import describe, initial_network, provenance
 from ushape.training.loop import Checkpoints, interruptible, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
@@ -145,6 +145,8 @@ def train(
     backend = PyTorchBackend(network, device)
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
+    if checkpoint is not None:  # refused before the run's folder is touched
+        module.require_same_network(SafeCheckpointIO().load_checkpoint(checkpoint))
     with output_folder(output), interruptible(budget), without_chatter():
         trainer = trainer_for(output, backend, callbacks)
         network.train()
