@@ -30,6 +30,9 @@ class Recipe(Frozen):
         Standard deviation of the displacements on the 3x3 grid, in pixels.
     scale : tuple of float
         Range of the random magnification; (1, 1) for none.
+    interpolation : {"linear", "cubic"}
+        Of grey values under deformation. Linear smooths noise away, which then surprises the network in
+        images that are noisy (docs/log/2026-11-22-fast-recipe.md).
     grey : GreyValues
         Strengths of the grey-value variation.
     steps : int
@@ -51,6 +54,7 @@ class Recipe(Frozen):
     border_sigma_px: float = 5.0
     elastic_std_px: float = 10.0
     scale: tuple[float, float] = (1.0, 1.0)
+    interpolation: Literal["linear", "cubic"] = "linear"
     grey: GreyValues = GreyValues()
     steps: int
 
@@ -83,6 +87,7 @@ FAST = Recipe(
     ema=0.98,
     tile=572,
     scale=(0.8, 1.25),
+    interpolation="cubic",
     # A few images rarely show every quality of a microscope: clean ones are made noisy.
     grey=GreyValues(noise=0.4),
     steps=2_000,

@@ -67,6 +67,7 @@ class TileDataset(Dataset[dict[str, Tensor]]):
             size_in=self.size_in,
             size_objects=self.size_out + 2 * tail,
             deformation=self._deformation(rng),
+            interpolation=self.recipe.interpolation,
         )
         image = augment.vary_grey_values(image, rng, self.recipe.grey)
         classes, weights = weight_map.targets(
