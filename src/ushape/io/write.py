@@ -58,10 +58,12 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         If the system refuses: no permission, disk full, name taken by a folder.
     """
     path = Path(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):  # the rename would replace even /dev/null
-        raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another name")
     beside = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # the rename would replace even /dev/null
+            raise OutputError(
+                f"cannot write {path}: it is a device or a pipe, not a file; choose another name"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         _flush(beside)
