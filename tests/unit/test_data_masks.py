@@ -348,7 +348,7 @@ def test_a_thin_diagonal_is_one_object_and_loses_nothing_to_the_gap():
 
 @pytest.mark.data
 def test_vessels_of_drive_stay_whole(data_dir):
-    """Of 4-connected pieces there are 438 in this image, and the gap between them takes 3 % of the vessels."""
+    """4-connected, this image has 438 pieces, and the gap between them takes 3 % of the vessels."""
     label = read_labels(data_dir / "drive" / "training" / "1st_manual" / "21_manual1.gif")
     objects, object_class = infer_coding([label]).objects(label_plane(label))
     assert len(object_class) - 1 < 20
