@@ -370,9 +370,36 @@ def test_other_dtypes_among_the_images_are_a_warning(data):
     assert "uint16 grey values, but most images have uint8" in fault.what
 
 
-def test_a_single_image_is_a_warning(tmp_path):
-    (fault,) = check(healthy(tmp_path, count=1)).faults
+def test_a_single_image_is_ready_only_with_a_folder_to_validate_with(tmp_path):
+    report = check(healthy(tmp_path / "one", count=1))
+    (fault,) = report.faults
     assert (fault.severity, fault.what) == ("warning", "only one annotated image: none to validate with")
+    assert "1 warning: ready to train only with --validation FOLDER" in shown(report)
+    with pytest.raises(DataError, match="nothing is held out for validation"):
+        open_dataset(tmp_path / "one")
+    save(tmp_path / "more" / "images" / "x.png", picture(9))
+    save(tmp_path / "more" / "masks" / "x.png", drawn(9))
+    _, kept, _, notes = open_dataset(tmp_path / "one", validation=str(tmp_path / "more"))
+    assert [sample.name for sample in kept] == ["x"]
+    assert not any("warning" in note for note in notes)
+
+
+def test_copies_of_a_single_image_do_not_make_a_data_set(tmp_path):
+    healthy(tmp_path, count=1)
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "copy.png").write_bytes((tmp_path / folder / "0.png").read_bytes())
+    report = check(tmp_path)
+    assert "only one annotated image: none to validate with" in [fault.what for fault in report.warnings]
+    assert "2 warnings: ready to train only with --validation FOLDER" in shown(report)
+
+
+def test_images_to_train_on_that_are_all_held_out_too_are_an_error(tmp_path):
+    healthy(tmp_path / "train", count=2)
+    healthy(tmp_path / "val", count=2)
+    (fault,) = check(tmp_path).errors
+    assert "nothing is left to train on" in fault.what
+    with pytest.raises(DataError, match="nothing is left to train on"):
+        open_dataset(tmp_path)
 
 
 def test_an_object_mask_copied_among_the_images_is_found(tmp_path):

@@ -11,7 +11,7 @@ from ushape.data.coding import MaskCoding, renamed
 from ushape.data.evidence import Array, Evidence
 from ushape.data.faults import Fault
 from ushape.data.inspection import Files, Inspected, inspect, smearing
-from ushape.data.layouts import Dataset, find_pairs
+from ushape.data.layouts import Dataset, Split, find_pairs
 from ushape.data.masks import decide
 
 HISTOGRAM_BINS = 16
@@ -107,6 +107,11 @@ class CheckReport:
         return 2 if self.errors else 0
 
     @property
+    def needs_validation(self) -> bool:
+        """Whether training needs a folder of its own to validate with: there is only one image."""
+        return _splits(self.dataset, self.repeated) == [None]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Choices made on the way: pairs, mapping of the masks, channels, copies left out."""
         notes = list(self.dataset.notes)
@@ -171,7 +176,7 @@ def check_dataset(
         coding = renamed(coding, dataset.class_names)
     copies, copy_faults = _copies(rows)
     faults = [*dataset.faults, *(fault for row in rows for fault in row.faults), *mask_faults, *copy_faults]
-    faults += [*_mixed_kinds(rows), *_alone(dataset)]
+    faults += [*_mixed_kinds(rows), *_too_few(dataset, copies)]
     if coding is not None and coding.ignore is not None:
         faults += _unused_ignore(evidence, coding, dataset.root)
     return CheckReport(
@@ -241,13 +246,20 @@ def _mixed_kinds(rows: Sequence[Inspected]) -> Iterator[Fault]:
         yield Fault("warning", odd.pair.image.path, what, "right only if one microscope made both")
 
 
-def _alone(dataset: Dataset) -> Iterator[Fault]:
-    if len(dataset.pairs) == 1:
-        what, fix = (
-            "only one annotated image: none to validate with",
-            "annotate more, or give --validation FOLDER",
-        )
-        yield Fault("warning", dataset.root, what, fix)
+def _too_few(dataset: Dataset, copies: frozenset[str]) -> Iterator[Fault]:
+    """Faults of a data set that leaves nothing to validate with, or to train on, without its copies."""
+    splits = _splits(dataset, copies)
+    if splits == [None]:
+        what = "only one annotated image: none to validate with"
+        yield Fault("warning", dataset.root, what, "annotate more, or give --validation FOLDER")
+    if splits and set(splits) == {"val"}:
+        what = "every annotated image is held out for validation: nothing is left to train on"
+        yield Fault("error", dataset.root, what, "add images that are not in the validation set")
+
+
+def _splits(dataset: Dataset, copies: frozenset[str]) -> list[Split | None]:
+    """What each pair that is no copy of another is for."""
+    return [pair.split for pair in dataset.pairs if pair.name not in copies]
 
 
 def _unused_ignore(evidence: Sequence[Evidence], coding: MaskCoding, root: Path) -> Iterator[Fault]:

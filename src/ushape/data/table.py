@@ -118,7 +118,9 @@ def _verdict(report: CheckReport) -> Any:
 
     if report.errors:
         return Text(f"{_number(len(report.errors), 'error')}: training would be wrong", style="bold red")
-    return Text(f"no errors, {_number(len(report.warnings), 'warning')}: ready to train", style="bold green")
+    only, style = (" only with --validation FOLDER", "yellow") if report.needs_validation else ("", "green")
+    found = f"no errors, {_number(len(report.warnings), 'warning')}"
+    return Text(f"{found}: ready to train{only}", style=f"bold {style}")
 
 
 def _number(count: int, noun: str) -> str:
