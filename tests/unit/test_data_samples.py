@@ -102,6 +102,20 @@ def test_train_and_val_folders_win_over_a_share_and_names_over_them():
     assert held_out(chosen, "img_0") == ["img_0"]
 
 
+def test_a_share_that_train_and_val_folders_overrule_is_noted(tmp_path):
+    folder(tmp_path, stems="abc", sub="train")
+    folder(tmp_path, stems="d", sub="val")
+    note = "--validation 0.3 is not used: train/ and val/ say what is held out"
+    for share in (0.3, "0.3"):
+        train, kept, _, notes = open_dataset(tmp_path, validation=share)
+        assert (len(train), len(kept)) == (3, 1)
+        assert note in notes
+    for other in (None, "0.2", "val", "a"):  # 0.2 is what the command gives where nothing is said
+        assert not any("is not used" in line for line in open_dataset(tmp_path, validation=other)[3])
+    folder(tmp_path / "plain")
+    assert not any("is not used" in line for line in open_dataset(tmp_path / "plain", validation=0.3)[3])
+
+
 @pytest.mark.parametrize("validation", ["img_99", "99", "1.5", "-1"])
 def test_unknown_names_are_refused(validation):
     with pytest.raises(DataError, match=r"is no folder, share or image; .* img_0, img_1, img_2, \.\.\."):

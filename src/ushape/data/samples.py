@@ -94,6 +94,7 @@ def open_dataset(
     samples = {sample.name: sample for sample in load_samples(replace(dataset, pairs=tuple(pairs)), coding)}
     train, held_out = ([samples[pair.name] for pair in part] for part in parts)
     notes = [f"{dataset.layout}: {len(train)} images to train on, {len(held_out)} held out", *report.notes]
+    notes += _unused_share(pairs, validation)
     notes += [f"warning: {fault}" for fault in report.warnings]
     return train, held_out, coding.classes, notes
 
@@ -201,6 +202,14 @@ def _share(validation: str | float) -> float | None:
     except ValueError:
         return None
     return share if 0 < share < 1 else None
+
+
+def _unused_share(pairs: Sequence[Pair], validation: str | float | None) -> list[str]:
+    """Note that folders overrule a share; the default share, which nobody need have asked for, has none."""
+    share = None if validation is None else _share(validation)
+    if share in (None, float(DEFAULT_VALIDATION)) or not any(pair.split for pair in pairs):
+        return []
+    return [f"--validation {validation} is not used: train/ and val/ say what is held out"]
 
 
 def _evenly(pairs: Sequence[Pair], share: float, seed: int) -> set[str]:
