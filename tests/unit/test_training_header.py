@@ -12,7 +12,7 @@ from ushape.config import ClassInfo
 from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.training.budget import Budget
-from ushape.training.header import describe, initial_network, provenance, speck_area
+from ushape.training.header import describe, initial_network, provenance, require_same_run, speck_area
 from ushape.training.recipe import FAST
 
 
@@ -82,6 +82,23 @@ def test_fine_tuning_keeps_all_but_a_last_layer_that_does_not_fit(tmp_path: Path
 def test_other_channels_cannot_be_fine_tuned(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="takes images of 1 channels, the data have 3"):
         describe(FAST, "auto", None, tiny(tmp_path), [sample(touching(), channels=3)], infos(2))
+
+
+def test_the_weights_given_decide_the_network(tmp_path: Path) -> None:
+    for model, width in (("paper", None), ("auto", 64)):
+        with pytest.raises(ConfigError, match="decides the network; drop --model and --width"):
+            describe(FAST, model, width, tiny(tmp_path), [sample(touching())], infos(2))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"seed": 4}, "--seed"), ({"held_out": {"s": "0"}}, "--validation"), ({"training": {}}, "DATA")],
+)
+def test_another_run_is_not_gone_on_with(change: dict[str, object], word: str) -> None:
+    run = provenance(FAST, 3, Budget(5, None), [sample(touching())], [])
+    require_same_run(run, run | {"budget": {"steps": 9}})
+    with pytest.raises(ConfigError, match=f"--resume: {word} differs"):
+        require_same_run(run, run | change)
 
 
 def test_provenance_tells_data_apart_and_holds_no_clock() -> None:

@@ -9,10 +9,14 @@ import torch
 
 from ushape import UNet
 from ushape.checkpoint import load_model
-from ushape.config import ClassInfo, ModelHeader, Postprocessing, UNetConfig
+from ushape.config import IGNORE, ClassInfo, ModelHeader, Postprocessing, UNetConfig
 from ushape.data import Sample
+from ushape.errors import ConfigError
 from ushape.training.budget import Budget
-from ushape.training.validation import Schedule, Validation, score
+from ushape.training.module import TrainingModule
+from ushape.training.recipe import FAST
+from ushape.training.scores import has_touching_objects, score
+from ushape.training.validation import Schedule, Validation
 
 
 def sample(objects: np.ndarray, classes: int = 2) -> Sample:
@@ -74,9 +78,44 @@ def test_many_classes_are_selected_by_the_mean_dice_of_those_present() -> None:
     assert found.score == found.dice == pytest.approx(1 / 3)
 
 
+def with_unknown_stripe(known: Sample) -> Sample:
+    objects = known.objects.copy()
+    objects[:, 15:20] = objects.max() + 1
+    return Sample("s", known.image, objects, np.append(known.object_class, IGNORE).astype(np.uint8))
+
+
+@pytest.mark.parametrize("known", [membranes(), nuclei(), vessels()])
+def test_pixels_that_do_not_count_change_no_score(known: Sample) -> None:
+    truth = with_unknown_stripe(known)
+    right, wrong = certain(known), certain(known)
+    wrong[:, :, 15:20] = np.array([1, 0])[:, None, None]
+    assert score([truth], [right], Postprocessing()).dice == 1.0
+    assert score([truth], [wrong], Postprocessing()) == score([truth], [right], Postprocessing())
+
+
+def test_an_object_beside_unknown_pixels_touches_nothing() -> None:
+    assert not has_touching_objects(with_unknown_stripe(vessels()))
+    assert has_touching_objects(nuclei())
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_words() -> None:
+    module = TrainingModule(UNet(width=1, depth=1), FAST, Budget(5, None), seed=0)
+    size = module.network.geometry.smallest
+    batch = {
+        "number": torch.tensor([0]),
+        "image": torch.full((1, 1, size, size), float("nan")),
+        "classes": torch.zeros((1, 2, 2), dtype=torch.long),
+        "weights": torch.ones((1, 2, 2)),
+    }
+    with pytest.raises(ConfigError, match="training diverged: the loss is nan at step 1"):
+        module.training_step(batch, 0)
+
+
 def test_a_budget_of_steps_is_validated_at_fixed_steps() -> None:
     schedule = Schedule(Budget(40, None))
     assert [step for step in range(1, 41) if schedule.is_due(step)] == list(range(4, 41, 4))
+    long = Schedule(Budget(40_000, None))
+    assert [step for step in range(1, 5000) if long.is_due(step)] == [16, 64, 256, 1024, 4000]
 
 
 def test_a_budget_of_time_has_a_picture_within_a_minute_and_keeps_time_for_the_last() -> None:
@@ -102,7 +141,7 @@ def watch(tmp_path: Path) -> Validation:
         architecture=UNetConfig(width=1, depth=1),
         classes=tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab")),
     )
-    return Validation([], header, tmp_path, Schedule(Budget(10, None)))
+    return Validation([], header, tmp_path, Schedule(Budget(10, None)), device="cpu")
 
 
 def test_the_best_model_is_kept_and_the_last_one_too(watch: Validation) -> None:

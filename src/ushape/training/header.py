@@ -15,7 +15,7 @@ from ushape.errors import ConfigError
 from ushape.models import UNet
 from ushape.training.budget import Budget
 from ushape.training.recipe import Recipe, architecture
-from ushape.training.validation import has_touching_objects
+from ushape.training.scores import has_touching_objects
 
 
 def describe(
@@ -45,6 +45,8 @@ def describe(
         If `from_model` takes images of another number of channels, or the network cannot be.
     """
     channels = samples[0].image.shape[0]
+    if from_model is not None and (width is not None or model != "auto"):
+        raise ConfigError(f"--from {from_model} decides the network; drop --model and --width")
     config = architecture(recipe, model, width, channels, len(classes))
     normalization = Normalization()
     if from_model is not None:
@@ -101,6 +103,26 @@ def _hash(sample: Sample) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(sample.image).tobytes())
     digest.update(np.ascontiguousarray(sample.classes).tobytes())
     return digest.hexdigest()[:16]
+
+
+def require_same_run(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with a run of other data, seed or recipe.
+
+    Parameters
+    ----------
+    before, now : dict
+        Provenance of the interrupted run and of the one that wants to go on with it.
+
+    Raises
+    ------
+    ConfigError
+        If they differ in more than budget and versions.
+    """
+    words = {"seed": "--seed", "recipe": "--recipe", "training": "DATA", "held_out": "--validation"}
+    for key, word in words.items():
+        if before[key] != now[key]:
+            fix = "give the options of that run, or another --output"
+            raise ConfigError(f"--resume: {word} differs from the interrupted run; {fix}")
 
 
 def initial_network(header: ModelHeader, from_model: str | Path | None, seed: int) -> UNet:

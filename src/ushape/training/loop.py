@@ -26,7 +26,7 @@ def trainer_for(
     """Set up Lightning for the device and precision of `backend`; the run ends itself."""
     return lightning.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[backend.device.type],
-        devices=1,
+        devices=[backend.device.index or 0] if backend.device.type == "cuda" else 1,
         precision="bf16-mixed" if backend.precision == "bf16" else "32-true",
         max_epochs=-1,
         logger=TensorBoardLogger(str(output), name="", version=""),

@@ -1,5 +1,6 @@
 """What one optimiser step is: loss, optimiser, schedule and the running average of the weights."""
 
+import math
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class TrainingModule(LightningModule):
         self.network, self.recipe, self.budget, self.seed = network, recipe, budget, seed
         self.average = AveragedModel(network, avg_fn=self._average, use_buffers=True) if recipe.ema else None
         self.last_loss = float("nan")
+        self._losses, self._num_losses = 0.0, 0
 
     @property
     def best_weights(self) -> nn.Module:
@@ -47,7 +49,21 @@ class TrainingModule(LightningModule):
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
         loss = weighted_cross_entropy(logits, batch["classes"], batch["weights"])
         self.last_loss = float(loss.detach())
+        if not math.isfinite(self.last_loss):
+            raise ConfigError(
+                f"training diverged: the loss is {self.last_loss} at step {self.global_step + 1}; "
+                "try --recipe fast, or another --seed"
+            )
+        self.log("train/loss", loss)
+        self._losses += self.last_loss
+        self._num_losses += 1
         return loss
+
+    def mean_loss(self) -> float:
+        """Mean loss of the steps since this was last asked for."""
+        mean = self._losses / max(1, self._num_losses)
+        self._losses, self._num_losses = 0.0, 0
+        return mean
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Set the learning rate for the share of the budget that is spent."""
@@ -62,12 +78,14 @@ class TrainingModule(LightningModule):
             self.average.update_parameters(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add how much of the budget is spent."""
+        """Add how much of the budget is spent, and the losses not yet reported."""
         checkpoint["budget"] = self.budget.state()
+        checkpoint["losses"] = [self._losses, self._num_losses]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting where the interrupted run was."""
         self.budget.resume(checkpoint["budget"])
+        self._losses, self._num_losses = checkpoint["losses"]
 
     def require_same_network(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose network is not this one.

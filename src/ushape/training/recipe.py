@@ -24,6 +24,8 @@ class Recipe(Frozen):
         Decay per step of the running average of the weights that is validated and saved; 0 for none.
     tile : int
         Input height and width of the largest tile, in pixels.
+    tiles : int or None
+        Tiles per step; None: one of the largest, or as many smaller ones as cost the same.
     border_w0, border_sigma_px : float
         Border weight map, Ronneberger 2015, eq. 2.
     elastic_std_px : float
@@ -50,6 +52,7 @@ class Recipe(Frozen):
     warmup: float
     ema: float
     tile: int
+    tiles: int | None = None
     border_w0: float = 10.0
     border_sigma_px: float = 5.0
     elastic_std_px: float = 10.0
@@ -71,6 +74,7 @@ PAPER = Recipe(
     warmup=0.05,
     ema=0.0,
     tile=572,
+    tiles=1,
     steps=40_000,
 )
 

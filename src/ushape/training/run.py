@@ -14,13 +14,14 @@ from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
-from ushape.training.header import describe, initial_network, provenance
+from ushape.training.header import describe, initial_network, provenance, require_same_run
 from ushape.training.loop import Checkpoints, interruptible, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
 from ushape.training.page import write_page
 from ushape.training.progress import ProgressLines
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
+from ushape.training.scores import Scores
 from ushape.training.tiles import TileData, TileDataset
 from ushape.training.validation import Schedule, Validation
 
@@ -36,7 +37,7 @@ class TrainResult:
     steps : int
         Optimiser steps taken, those before a resume included.
     scores : dict
-        Validation scores of the best model; empty without validation images.
+        Validation scores of the best model, by name.
     interrupted : bool
         Whether Ctrl-C ended the run before its budget.
     """
@@ -78,7 +79,7 @@ def train(
         Folder in one of the layouts of `ushape.data.find_pairs`.
     output : path
         Folder of the run: gets `model.safetensors` (best), `last.safetensors`, `metrics.csv`, TensorBoard
-        events, `validation/*.png` and `checkpoint/`.
+        events, `validation/*.png`, `report.html` and `checkpoint/`.
     model : {"auto", "paper", "released"}
         Network; "auto" lets the recipe decide.
     width : int or None
@@ -141,12 +142,14 @@ def train(
         console.print(line, highlight=False, soft_wrap=True)
 
     module = TrainingModule(network, chosen, budget, seed=seed)
-    watch = Validation(held_out, header, output, Schedule(budget))
     backend = PyTorchBackend(network, device)
+    watch = Validation(held_out, header, output, Schedule(budget), device=str(backend.device))
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
     if checkpoint is not None:  # refused before the run's folder is touched
-        module.require_same_network(SafeCheckpointIO().load_checkpoint(checkpoint))
+        state = SafeCheckpointIO().load_checkpoint(checkpoint)
+        module.require_same_network(state)
+        require_same_run(state["callbacks"][watch.state_key]["provenance"], header.provenance)
     with output_folder(output), interruptible(budget), without_chatter():
         trainer = trainer_for(output, backend, callbacks)
         network.train()
@@ -156,7 +159,7 @@ def train(
         model=output / "model.safetensors",
         last=output / "last.safetensors",
         steps=trainer.global_step,
-        scores=watch.best,
+        scores={name: value for name, value in watch.best.items() if name in Scores.__annotations__},
         interrupted=budget.interrupted,
     )
 

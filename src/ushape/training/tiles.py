@@ -53,6 +53,7 @@ class TileDataset(Dataset[dict[str, Tensor]]):
         self.size_in, self.tiles_per_step = tile_size(
             [s.objects.shape for s in samples], recipe.tile, geometry
         )
+        self.tiles_per_step = recipe.tiles or self.tiles_per_step
         self.size_out = geometry.output_size(self.size_in)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:

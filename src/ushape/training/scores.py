@@ -1,0 +1,87 @@
+"""Which score selects the best model, and how whole validation images are scored."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ushape import metrics
+from ushape.config import IGNORE, Postprocessing
+from ushape.data import Sample
+from ushape.instances import instances
+from ushape.weight_map import cut_gap
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores over the whole validation set; `score` is the one that selects the model.
+
+    It is V_rand where objects fill most of the image, as cells in EM do; AP(0.5) where single objects touch,
+    as nuclei do; else the mean Dice over the classes that occur.
+    """
+
+    score: float
+    accuracy: float
+    dice: float
+    iou: float
+    ap: float | None = None
+    v_rand: float | None = None
+    pixel_error: float | None = None
+
+    def row(self) -> dict[str, float]:
+        """Scores by name, without those that do not apply."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def score(samples: list[Sample], probabilities: list[Array], postprocessing: Postprocessing) -> Scores:
+    """Score predicted probabilities, (C, H, W) each, against annotated images."""
+    pairs = list(zip(probabilities, samples, strict=True))
+    classes = probabilities[0].shape[0]
+    counts = np.sum(
+        [metrics.confusion(p.argmax(0), sample.classes, classes, ignore=IGNORE) for p, sample in pairs],
+        axis=0,
+    )
+    present = counts.sum(0) + counts.sum(1) > 0
+    overlap = {
+        "accuracy": float(metrics.accuracy(counts)),
+        "dice": float(np.mean(metrics.dice(counts)[present])),
+        "iou": float(np.mean(metrics.iou(counts)[present])),
+    }
+    if classes == 2 and is_dense(samples):
+        return _scores_of_cells(pairs, overlap)
+    if classes == 2 and any(has_touching_objects(sample) for sample in samples):
+        matchings = [
+            metrics.match(instances(p[1], postprocessing) * (s.classes != IGNORE), _counted_objects(s), 0.5)
+            for p, s in pairs
+        ]
+        ap = metrics.total(matchings).average_precision
+        return Scores(score=ap, ap=ap, **overlap)
+    return Scores(score=overlap["dice"], **overlap)
+
+
+def is_dense(samples: list[Sample]) -> bool:
+    """Whether objects fill most of the pixels that count, and background is what separates them."""
+    counts = np.sum([np.bincount(sample.classes.ravel(), minlength=256) for sample in samples], axis=0)
+    return bool(counts[1] > counts[:IGNORE].sum() / 2)
+
+
+def has_touching_objects(sample: Sample) -> bool:
+    """Whether two objects of a sample touch: then its objects matter one by one."""
+    objects = _counted_objects(sample)
+    return bool((cut_gap(objects) != objects).any())
+
+
+def _scores_of_cells(pairs: list[tuple[Array, Sample]], overlap: dict[str, float]) -> Scores:
+    cells = [probabilities[1] for probabilities, _ in pairs]
+    # V_rand is defined on a binary truth: cells that touch are cut apart first.
+    truth = [cut_gap(_counted_objects(sample)) > 0 for _, sample in pairs]
+    ignored = [sample.classes == IGNORE for _, sample in pairs]
+    v_rand = metrics.v_rand(cells, truth, ignored=ignored).score
+    pixel_error = metrics.pixel_error(cells, truth, ignored=ignored).score
+    return Scores(score=v_rand, v_rand=v_rand, pixel_error=pixel_error, **overlap)
+
+
+def _counted_objects(sample: Sample) -> Array:
+    return np.where(sample.classes == IGNORE, 0, sample.objects)
