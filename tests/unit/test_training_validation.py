@@ -48,7 +48,7 @@ def nuclei() -> Sample:
 
 def vessels() -> Sample:
     objects = np.zeros((40, 40), int)
-    objects[:, 10:13] = 1
+    objects[:, 12:15] = 1
     return sample(objects)
 
 
