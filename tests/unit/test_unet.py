@@ -143,6 +143,7 @@ def test_wrong_channels_and_axes_are_named(shape):
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
         ({"norm": "group"}, "norm must be None or 'batch', got 'group'"),
+        ({"variant": "relased"}, "variant must be 'paper' or 'released', got 'relased'"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

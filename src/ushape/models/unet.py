@@ -118,6 +118,8 @@ class UNet(nn.Module):
             raise ConfigError(f"dropout must be at least 0 and below 1, got {dropout}")
         if norm not in (None, "batch"):
             raise ConfigError(f"norm must be None or 'batch', got {norm!r}")
+        if variant not in ("paper", "released"):
+            raise ConfigError(f"variant must be 'paper' or 'released', got {variant!r}")
         self.in_channels, self.classes, self.width, self.depth = in_channels, classes, width, depth
         self.norm, self.dropout_rate, self.variant = norm, dropout, variant
 
