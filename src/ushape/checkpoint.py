@@ -126,9 +126,8 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(
-            f"{path}: the model header is wrong at `{place}`: {first['msg']}; {_FIX}"
-        ) from error
+        what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
+        raise CheckpointError(f"{path}: the model header is wrong at `{place}`: {what}; {_FIX}") from error
 
 
 def _load_weights(path: str | Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

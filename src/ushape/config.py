@@ -1,10 +1,10 @@
 """What a model file says about itself, and how words on the command line become numbers."""
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ushape.errors import ConfigError
 
@@ -39,11 +39,32 @@ class Normalization(Frozen):
     kind : {"image", "fixed"}
         "image": each channel of each image (each plane of a stack) to mean 0 and standard deviation 1.
         "fixed": subtract `mean`, divide by `std`, one number per channel, in grey values of the file.
+    mean, std : tuple of float, or None
+        Only of "fixed", and there needed; `std` above 0.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If `mean` and `std` do not fit `kind`.
     """
 
     kind: Literal["image", "fixed"] = "image"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _numbers_fit_the_kind(self) -> Self:
+        if self.kind == "image":
+            if self.mean is not None or self.std is not None:
+                raise ValueError("kind 'image' takes no mean and std: they are those of each image")
+        elif self.mean is None or self.std is None:
+            raise ValueError("kind 'fixed' needs mean and std, one number each per channel")
+        elif len(self.mean) != len(self.std):
+            counts = f"mean has {len(self.mean)} numbers, std {len(self.std)}"
+            raise ValueError(f"{counts}; give one each per channel")
+        elif not all(number > 0 for number in self.std):
+            raise ValueError(f"std must be above 0, got {self.std}")
+        return self
 
     def apply(self, planes: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         """Normalise grey values.
@@ -95,6 +116,16 @@ class ModelHeader(Frozen):
     postprocessing: Postprocessing = Postprocessing()
     pixel_size_um: tuple[float, float] | None = None
     provenance: dict[str, Any] = {}
+
+    @field_validator("normalization")
+    @classmethod
+    def _one_number_per_channel(cls, normalization: Normalization, info: ValidationInfo) -> Normalization:
+        architecture = info.data.get("architecture")  # absent if it is wrong itself
+        if architecture is not None and normalization.mean is not None:
+            numbers, channels = len(normalization.mean), architecture.in_channels
+            if numbers != channels:  # NumPy would make three channels of one without a word
+                raise ValueError(f"mean and std have {numbers} numbers for {channels} channels")
+        return normalization
 
 
 def parse_duration(text: str) -> float:

@@ -67,6 +67,16 @@ def without(name: str) -> dict[str, torch.Tensor]:
         ({"format": "ushape/9"}, None, "model format 'ushape/9'; this version of ushape reads 'ushape/1'"),
         ({"surprise": 1}, None, "the model header is wrong at `surprise`"),
         ({"architecture": {"kind": "unet", "width": 0}}, None, "`architecture.width`"),
+        (
+            {"normalization": {"kind": "fixed"}},
+            None,
+            "wrong at `normalization`: kind 'fixed' needs mean and std",
+        ),
+        (
+            {"normalization": {"kind": "fixed", "mean": [1, 2, 3], "std": [1, 1, 1]}},
+            None,
+            "3 numbers for 2 channels",
+        ),
         ({}, without("score.bias"), "the weights lack `score.bias`"),
         ({}, network().state_dict() | {"more": torch.zeros(1)}, "the weights have `more`"),
         ({}, network().state_dict() | {"score.bias": torch.zeros(5)}, "`score.bias` has shape (5,)"),
