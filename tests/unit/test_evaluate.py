@@ -184,12 +184,118 @@ def test_ignored_pixels_do_not_count(tmp_path):
     assert evaluation.scores == {"dice": 1, "iou": 1, "accuracy": 1}
     assert evaluation.scored.counts["accuracy"]["pixels"] == truth[10:].size
     with pytest.raises(
-        DataError, match=r"truth has the 3 values 0, 1, 7, the prediction only 0, 1; say --ignore"
+        DataError, match=r"truth has the 3 values 0, 1, 7, the prediction only 0, 1; say .*--ignore LABEL"
     ):
         evaluate(tmp_path / "a_classes.png", tmp_path / "a.png")
 
 
+def test_a_label_to_ignore_may_be_a_string_or_a_colour(tmp_path):
+    truth, pred = cells()[0].astype(np.uint8), cells()[0]
+    truth[:10] = 7
+    pred[:10] = ~pred[:10]
+    predicted(tmp_path / "a_classes.png", pred)
+    png(tmp_path / "a.png", truth)
+    colors = np.array([[0, 0, 0], [0, 200, 0], *[[9, 9, 9]] * 5, [90, 60, 7]], np.uint8)
+    png(tmp_path / "rgb.png", colors[truth])
+    png(tmp_path / "grey.png", np.array([0, 1, 0, 0, 0, 0, 0, 7], np.uint8)[truth, np.newaxis].repeat(3, 2))
+    for name, ignore in (("a", "7"), ("rgb", "90,60,7"), ("grey", 7)):  # as in training, 7 is (7,7,7), too
+        scored = evaluate(tmp_path / "a_classes.png", tmp_path / f"{name}.png", ignore=ignore)
+        assert scored.scores == {"dice": 1, "iou": 1, "accuracy": 1}
+        assert scored.scored.counts["accuracy"]["pixels"] == truth[10:].size
+    with pytest.raises(ConfigError, match="--ignore edge is no label; give a number such as 255, or a col"):
+        evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", ignore="edge")
+
+
+def test_ignored_pixels_do_not_count_for_objects_and_membranes(tmp_path):
+    truth = cells()
+    ids = metrics.label_components(truth[0])
+    io.write_instances(tmp_path / "a_instances.tif", ids)
+    io.write_instances(tmp_path / "a.tif", ids)
+    counts = evaluate(tmp_path / "a_instances.tif", tmp_path / "a.tif", ignore="3").scored.counts["ap_0.50"]
+    assert (counts["tp"], counts["fp"], counts["fn"]) == (ids.max() - 1, 0, 0)
+    p = noisy(truth)
+    labels = truth[0].astype(np.uint8)
+    labels[:9] = 7
+    stack(tmp_path / "p.tif", p[0])
+    png(tmp_path / "t.png", labels)
+    found = evaluate(tmp_path / "p.tif", tmp_path / "t.png", ignore="7").scores
+    assert found["v_rand"] == metrics.v_rand(p, truth, ignored=labels[np.newaxis] == 7).score
+
+
+def test_classes_are_said_in_the_words_of_training(tmp_path):
+    ids = metrics.label_components(cells()[0]).astype(np.uint8)
+    predicted(tmp_path / "a_classes.png", ids > 0)
+    png(tmp_path / "a.png", ids)
+    with pytest.raises(DataError, match="say --classes objects if each value is one object, --ignore LABEL"):
+        evaluate(tmp_path / "a_classes.png", tmp_path / "a.png")
+    evaluation = evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", classes="objects")
+    assert evaluation.scores == {"dice": 1, "iou": 1, "accuracy": 1}
+    assert "truth holds object ids: all are class 1" in shown(evaluation)
+    declared = evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", classes="20")
+    assert declared.scores == evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", classes=20).scores
+    with pytest.raises(ConfigError, match="--classes two is not valid; give a number from 2 to 254, or obj"):
+        evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", classes="two")
+
+
+def test_predictions_whose_names_say_nothing_may_hold_objects(tmp_path):
+    true = metrics.label_components(cells()[0]).astype(np.uint8)
+    png(tmp_path / "pred.png", np.where(true == 3, 0, true))
+    png(tmp_path / "a.png", true)
+    scores = evaluate(tmp_path / "pred.png", tmp_path / "a.png", classes="objects").scores
+    assert scores["ap_0.50"] == (true.max() - 1) / true.max()
+
+
+def test_names_of_metrics_may_have_spaces_around_them(tmp_path):
+    predicted(tmp_path / "a_classes.png", np.eye(4))
+    png(tmp_path / "a.png", np.eye(4) > 0)
+    scores = evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", metrics=["dice", " iou "]).scores
+    assert list(scores) == ["dice", "iou"]
+
+
 # Pairs
+
+
+def objects_predicted(folder: Path, ids: np.ndarray, name: str = "a") -> None:
+    """What `predict --instances --overlay` writes."""
+    predicted(folder / f"{name}_classes.png", ids > 0)
+    io.write_instances(folder / f"{name}_instances.tif", ids)
+    png(folder / f"{name}_overlay.png", np.zeros((*ids.shape, 3), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_objects_are_scored_where_the_truth_holds_objects(tmp_path, dtype):
+    """The four commands of the README, with masks of object numbers of 8 and of 16 bits."""
+    for index, name in enumerate("abc"):
+        true = metrics.label_components(cells(seed=index)[0, : 8 * (index + 2)])
+        objects_predicted(tmp_path / "out", np.where(true == 3, 0, true), name)
+        png(tmp_path / "truth" / f"{name}.png", true.astype(dtype))
+    evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
+    counts = evaluation.scored.counts["ap_0.50"]
+    assert (counts["fp"], counts["fn"]) == (0, 3)
+    assert set(evaluation.scores) == {"ap_0.50", "f1_0.50"}
+    assert [plane[1].name for plane in evaluation.planes] == [f"{name}_instances.tif" for name in "abc"]
+    assert list(evaluate(tmp_path / "out", tmp_path / "truth", metrics=["dice"]).scores) == ["dice"]
+    assert "dice" in evaluate(tmp_path / "out", tmp_path / "truth", classes=99).scores
+
+
+def test_one_mask_that_may_be_classes_is_asked_about(tmp_path):
+    true = metrics.label_components(cells()[0]).astype(np.uint8)
+    objects_predicted(tmp_path / "out", true)
+    png(tmp_path / "truth" / "a.png", true)
+    with pytest.raises(DataError, match="the prediction only 0, 1; say --classes objects if each value is"):
+        evaluate(tmp_path / "out", tmp_path / "truth")
+    assert evaluate(tmp_path / "out", tmp_path / "truth", classes="objects").scores["ap_0.50"] == 1
+
+
+def test_class_masks_are_scored_where_not_every_image_has_objects(tmp_path):
+    for name in "ab":
+        true = metrics.label_components(cells(seed=ord(name))[0]).astype(np.uint16)
+        objects_predicted(tmp_path / "out", true, name)
+        png(tmp_path / "truth" / f"{name}.png", true)
+    (tmp_path / "out" / "b_instances.tif").unlink()
+    evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
+    assert evaluation.scores["dice"] == 1
+    assert len(evaluation.planes) == 2
 
 
 def test_folders_pair_by_stem_and_what_is_alone_is_named(tmp_path):
@@ -227,9 +333,10 @@ def test_of_several_kinds_the_probabilities_are_taken_unless_objects_are_asked_f
     predicted(tmp_path / "out" / "a_classes.tif", p[0] > 0.5)
     io.write_probabilities(tmp_path / "out" / "a_probabilities.tif", np.concatenate([1 - p, p]))
     io.write_instances(tmp_path / "out" / "a_instances.tif", ids)
-    (tmp_path / "truth").mkdir()
-    io.write_instances(tmp_path / "truth" / "a.tif", ids)
+    png(tmp_path / "truth" / "a.png", truth[0])
     assert "v_rand" in evaluate(tmp_path / "out", tmp_path / "truth").scores
+    (tmp_path / "truth" / "a.png").unlink()
+    io.write_instances(tmp_path / "truth" / "a.tif", ids)
     objects = evaluate(tmp_path / "out", tmp_path / "truth", metrics=["ap_0.50"])
     assert objects.scores == {"ap_0.50": 1}
     assert objects.planes[0][1].name == "a_instances.tif"
@@ -276,7 +383,11 @@ def test_values_and_their_classes(truth, prediction, true_classes, predicted_cla
 @pytest.mark.parametrize(
     ("truth", "prediction", "message"),
     [
-        ({0, 1, 2}, {0, 1}, "truth has the 3 values 0, 1, 2, the prediction only 0, 1; .* --classes 3 if"),
+        (
+            {0, 1, 2},
+            {0, 1},
+            "truth has the 3 values 0, 1, 2, .* only 0, 1; say --classes objects if .* --classes 3 if",
+        ),
         ({0, 1, 3}, {0, 1, 2}, "they do not tell which class is which; say --classes N"),
         ({0, 2}, {0, 1}, "they do not tell which class is which"),
         ({0, 255}, {0, 1, 2}, "truth has the values 0, 255, the prediction 0, 1, 2: they do not tell"),

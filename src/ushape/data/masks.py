@@ -76,8 +76,8 @@ def decide(
     They are **classes** if at most 64 occur and fewer than 75 % of their occurrences are connected;
     colours are classes if at most 64 occur. Anything else is refused.
     """
-    number = _number_of_classes(classes)
-    found = _Found.of(evidence, _ignored_label(ignore))
+    number = number_of_classes(classes)
+    found = _Found.of(evidence, ignored_label(ignore))
     if len(found.values) == 0:
         return Fault("error", None, "no sound mask to learn the classes from", "mend the masks listed")
     if number is not None:
@@ -121,7 +121,7 @@ class _Found:
     def of(cls, evidence: Sequence[Evidence], ignore: tuple[int, ...] | None) -> "_Found":
         is_rgb = any(item.is_rgb and not item.is_grey for item in evidence)
         bits = max((item.bits for item in evidence), default=8)
-        ignored = _ignored_code(ignore, is_rgb, bits)
+        ignored = ignored_code(ignore, is_rgb, bits)
         masks = []
         for item in evidence:
             codes = common_codes(item, is_rgb)
@@ -263,7 +263,14 @@ def _ambiguous(found: _Found) -> Fault:
     return Fault("error", None, what, fix)
 
 
-def _number_of_classes(classes: int | str | None) -> int | None:
+def number_of_classes(classes: int | str | None) -> int | None:
+    """Read the option `--classes`: a number, or None where there is none or it says "objects".
+
+    Raises
+    ------
+    ConfigError
+        If it is anything else.
+    """
     if classes is None or classes == "objects":
         return None
     number = int(classes) if str(classes).isdecimal() else 0
@@ -274,8 +281,14 @@ def _number_of_classes(classes: int | str | None) -> int | None:
     return number
 
 
-def _ignored_label(ignore: int | str | None) -> tuple[int, ...] | None:
-    """A number as (n,), a colour as (r, g, b)."""
+def ignored_label(ignore: int | str | None) -> tuple[int, ...] | None:
+    """Read the option `--ignore`: a number as (n,), a colour as (r, g, b).
+
+    Raises
+    ------
+    ConfigError
+        If it is anything else.
+    """
     if ignore is None:
         return None
     try:
@@ -289,7 +302,7 @@ def _ignored_label(ignore: int | str | None) -> tuple[int, ...] | None:
     return numbers
 
 
-def _ignored_code(ignore: tuple[int, ...] | None, is_rgb: bool, bits: int) -> int | None:
+def ignored_code(ignore: tuple[int, ...] | None, is_rgb: bool, bits: int) -> int | None:
     """Code of the label in the form that all masks share: a grey and a number are the same thing."""
     if ignore is None:
         return None

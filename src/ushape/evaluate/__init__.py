@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ushape.evaluate.pairs import KINDS, Pairs, pair_paths
-from ushape.evaluate.planes import read_planes
+from ushape.data.masks import ignored_label, number_of_classes
+from ushape.evaluate.pairs import KINDS, Kind, Pairs, pair_paths
+from ushape.evaluate.planes import Plane, as_objects, hold_objects, read_planes
 from ushape.evaluate.scores import METRICS, OBJECT_METRICS, Scored, score
 from ushape.io import write_csv, write_json
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = ["METRICS", "Evaluation", "evaluate"]
+
+_OBJECTS_FIRST: tuple[Kind, ...] = ("instances", *KINDS)
 
 _MOST_ROWS = 30
 _MOST_NAMES = 5
@@ -112,8 +115,8 @@ def evaluate(
     truth: Path | str,
     *,
     metrics: Sequence[str] | None = None,
-    classes: int | None = None,
-    ignore: int | None = None,
+    classes: int | str | None = None,
+    ignore: int | str | None = None,
 ) -> Evaluation:
     """Score predictions against the truth.
 
@@ -122,16 +125,18 @@ def evaluate(
     prediction, truth : path
         Two files (stacks too), or two folders whose files are paired by name; `_classes`, `_probabilities`
         and `_instances` at the end of a predicted name do not count. If a folder holds several of these,
-        the probabilities are taken, unless `metrics` asks for scores of objects.
+        the probabilities are taken, unless `metrics` asks for scores of objects, or nothing is asked for
+        and the truth holds objects.
     metrics : sequence of str, optional
         Names out of `METRICS`. Default: what fits. Probabilities of two classes: `pixel_error`, `v_rand`,
         `v_info`. Class masks, and probabilities of more classes: `dice`, `iou`, `accuracy`. Object ids:
         `ap_0.50`, `f1_0.50`.
-    classes : int, optional
-        Says that the values of class masks are class indices 0..classes - 1. Default: values are compared
-        as they are if they are the same on both sides; else the truth's are numbered in ascending order.
-    ignore : int, optional
-        Value in the truth of pixels that do not count.
+    classes : int or str, optional
+        A number says that the values of class masks are class indices 0..classes - 1; "objects" that the
+        truth holds object ids. Default: values are compared as they are if they are the same on both sides;
+        else the truth's are numbered in ascending order, or they are objects, where that is clear.
+    ignore : int or str, optional
+        Label in the truth of pixels that do not count: a number, or a colour such as "0,0,0".
 
     Returns
     -------
@@ -140,7 +145,7 @@ def evaluate(
     Raises
     ------
     ConfigError
-        If a metric is unknown or does not fit.
+        If a metric is unknown or does not fit, or an option cannot be.
     DataError
         If the folders do not pair or the values do not fit.
     ImageFormatError
@@ -149,16 +154,32 @@ def evaluate(
         If sizes differ.
     """
     prediction, truth = Path(prediction), Path(truth)
-    objects_only = bool(metrics) and set(metrics or ()) <= set(OBJECT_METRICS)
-    pairs = pair_paths(prediction, truth, kinds=("instances", *KINDS) if objects_only else KINDS)
-    planes = [plane for pair in pairs.pairs for plane in read_planes(pair)]
+    names = [name.strip() for name in metrics or ()]
+    number, label = number_of_classes(classes), ignored_label(ignore)
+    objects_only = bool(names) and set(names) <= set(OBJECT_METRICS)
+    pairs = pair_paths(prediction, truth, kinds=_OBJECTS_FIRST if objects_only else KINDS)
+    planes = _read(pairs, label)
+    are_objects = classes == "objects" or (number is None and hold_objects(planes, ignore))
+    if are_objects:
+        pairs = pairs if names else _with_instances(pairs, prediction, truth)
+        planes = as_objects(_read(pairs, label))
     return Evaluation(
         prediction,
         truth,
         pairs,
         tuple((plane.name, plane.pair.prediction, plane.pair.truth, plane.index) for plane in planes),
-        score(planes, metrics, classes=classes, ignore=ignore),
+        score(planes, names, classes="objects" if are_objects else number),
     )
+
+
+def _read(pairs: Pairs, label: tuple[int, ...] | None) -> list[Plane]:
+    return [plane for pair in pairs.pairs for plane in read_planes(pair, label)]
+
+
+def _with_instances(pairs: Pairs, prediction: Path, truth: Path) -> Pairs:
+    """Pairs with predicted object ids, if there are such for each of `pairs`; else these."""
+    other = pair_paths(prediction, truth, kinds=_OBJECTS_FIRST)
+    return other if {pair.name for pair in pairs.pairs} <= {pair.name for pair in other.pairs} else pairs
 
 
 def _shortened(names: Sequence[str]) -> str:

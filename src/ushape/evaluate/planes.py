@@ -1,15 +1,19 @@
 """Read predictions and truths as planes that can be compared."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ushape.data.coding import MaskCoding
+from ushape.data.evidence import examine
+from ushape.data.masks import decide, ignored_code
 from ushape.errors import DataError, ShapeError
 from ushape.evaluate.pairs import Kind, Pair, kind_of
+from ushape.evaluate.values import is_mask
 from ushape.io import image_size, read_image, read_labels
 
 Array = NDArray[Any]
@@ -32,6 +36,8 @@ class Plane:
         Probabilities (C, H, W) float32, else labels (H, W).
     truth : ndarray of int, shape (H, W)
         Label values as stored; a colour is one number, 0xRRGGBB.
+    counted : ndarray of bool, shape (H, W)
+        Pixels that count.
     may_be_ids : bool
         Whether the truth is stored in numbers wider than 8 bits, as object ids are and classes hardly ever.
     """
@@ -42,11 +48,18 @@ class Plane:
     kind: Kind
     prediction: Array
     truth: Array
+    counted: Array
     may_be_ids: bool
 
 
-def read_planes(pair: Pair) -> Iterator[Plane]:
+def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[Plane]:
     """Read both files of a pair and yield them plane by plane.
+
+    Parameters
+    ----------
+    pair : Pair
+    ignore : tuple of int, optional
+        Label in the truth of pixels that do not count, (n,) or (r, g, b).
 
     Raises
     ------
@@ -55,7 +68,8 @@ def read_planes(pair: Pair) -> Iterator[Plane]:
     ShapeError
         If their sizes or numbers of planes differ.
     """
-    truth, may_be_ids = _labels(pair.truth)
+    truth, is_color, may_be_ids = _labels(pair.truth)
+    ignored = ignored_code(ignore, is_color, 8)
     kind, prediction = _prediction(pair, planes=len(truth))
     if prediction.shape[0] != len(truth) or prediction.shape[-2:] != truth.shape[-2:]:
         raise ShapeError(
@@ -63,7 +77,40 @@ def read_planes(pair: Pair) -> Iterator[Plane]:
         )
     for index, (plane, labels) in enumerate(zip(prediction, truth, strict=True)):
         name = pair.name if len(truth) == 1 else f"{pair.name}[{index}]"
-        yield Plane(name, pair, index, kind, plane, labels, may_be_ids)
+        counted = np.ones(labels.shape, np.bool_) if ignored is None else labels != ignored
+        yield Plane(name, pair, index, kind, plane, labels, counted, may_be_ids)
+
+
+def as_objects(planes: Sequence[Plane]) -> list[Plane]:
+    """Take predictions for object ids if their names do not say what they hold and it is no mask."""
+    unnamed = all(plane.kind == "classes" and kind_of(plane.pair.prediction) is None for plane in planes)
+    if not unnamed or is_mask(_values(plane.prediction for plane in planes)):
+        return list(planes)
+    return [replace(plane, kind="instances") for plane in planes]
+
+
+def hold_objects(planes: Sequence[Plane], ignore: int | str | None = None) -> bool:
+    """Whether the truth holds object ids, and the prediction no more than background and foreground.
+
+    Numbers wider than 8 bits are then ids. Others may be classes; it must be as clear as in training.
+    """
+    predicted = [plane.prediction for plane in planes if plane.kind == "classes"]
+    binary = all(len(plane.prediction) <= 2 for plane in planes if plane.kind == "probabilities")
+    if planes[0].kind == "instances" or not binary or not is_mask(_values(predicted)):
+        return False
+    if len(_values(plane.truth[plane.counted] for plane in planes)) <= 2:
+        return False
+    if all(plane.may_be_ids for plane in planes):
+        return True
+    files = {path: read_labels(path) for path in {plane.pair.truth for plane in planes}}
+    evidence = [examine(files[plane.pair.truth], plane.index) for plane in planes]
+    coding = decide(evidence, ignore=ignore)
+    is_sound = not any(item.smeared for item in evidence)
+    return is_sound and isinstance(coding, MaskCoding) and coding.kind == "instances"
+
+
+def _values(arrays: Iterable[Array]) -> set[int]:
+    return {value for array in arrays for value in np.unique(array).tolist()}
 
 
 def _prediction(pair: Pair, planes: int) -> tuple[Kind, Array]:
@@ -85,15 +132,15 @@ def _prediction(pair: Pair, planes: int) -> tuple[Kind, Array]:
     return "probabilities", values
 
 
-def _labels(path: Path) -> tuple[Array, bool]:
-    """Label values (Z, H, W), and whether they are numbers wider than 8 bits."""
+def _labels(path: Path) -> tuple[Array, bool, bool]:
+    """Label values (Z, H, W), whether they are colours, and whether they are numbers wider than 8 bits."""
     image = read_labels(path)
-    array, may_be_ids = image.array, image.array.dtype.itemsize > 1
-    if "C" in image.axes:
+    array, is_color, may_be_ids = image.array, "C" in image.axes, image.array.dtype.itemsize > 1
+    if is_color:
         if may_be_ids:
             raise DataError(f"{path} has colours of {array.dtype}; save them with 8 bits per channel")
         array = array.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    return array if "Z" in image.axes else array[np.newaxis], may_be_ids
+    return array if "Z" in image.axes else array[np.newaxis], is_color, may_be_ids
 
 
 def _size(array: Array) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Scored:
 
 
 def score(
-    planes: Sequence[Plane], names: Sequence[str] | None, *, classes: int | None, ignore: int | None
+    planes: Sequence[Plane], names: Sequence[str] | None, *, classes: int | Literal["objects"] | None
 ) -> Scored:
     """Score planes of one kind.
 
@@ -48,10 +48,8 @@ def score(
     planes : sequence of Plane
     names : sequence of str, optional
         Scores wanted; default: those that fit.
-    classes : int, optional
-        See `infer_coding`.
-    ignore : int, optional
-        Truth value of pixels that do not count.
+    classes : int or "objects", optional
+        See `infer_coding`; "objects" says that the truth holds object ids.
 
     Raises
     ------
@@ -63,8 +61,8 @@ def score(
     kind = _only_kind(planes)
     if kind == "instances":
         wanted = _wanted(names, OBJECT_METRICS, OBJECT_METRICS, "object ids")
-        return _merged([_object_scores(planes, ignore)], wanted, [_OBJECT_CONVENTION])
-    tables = [_value_table(plane, ignore) for plane in planes]
+        return _merged([_object_scores(planes)], wanted, [_OBJECT_CONVENTION])
+    tables = [_value_table(plane) for plane in planes]
     coding = _coding(planes, tables, classes)
     fitting = (*MEMBRANE_METRICS, *CLASS_METRICS) if coding.classes == 2 else CLASS_METRICS
     usual = MEMBRANE_METRICS if kind == "probabilities" and coding.classes == 2 else CLASS_METRICS
@@ -73,7 +71,7 @@ def score(
     if set(wanted) & set(CLASS_METRICS):
         parts.append(_class_scores(tables, coding))
     if set(wanted) & set(MEMBRANE_METRICS):
-        parts.append(_membrane_scores(planes, coding, ignore))
+        parts.append(_membrane_scores(planes, coding))
     return _merged(parts, wanted, _conventions(wanted, coding))
 
 
@@ -141,12 +139,11 @@ ValueTable = dict[tuple[int, int], int]
 """Number of pixels of each pair (value in the truth, value in the prediction)."""
 
 
-def _value_table(plane: Plane, ignore: int | None) -> ValueTable:
-    counted = np.ones(plane.truth.shape, np.bool_) if ignore is None else plane.truth != ignore
-    predicted = _as_labels(plane)[counted].astype(np.int64)
+def _value_table(plane: Plane) -> ValueTable:
+    predicted = _as_labels(plane)[plane.counted].astype(np.int64)
     # One number for both values: the truth's above, the predicted one, made positive, in the lower half.
     keys, counts = np.unique(
-        (plane.truth[counted].astype(np.int64) << 32) + predicted + _HALF, return_counts=True
+        (plane.truth[plane.counted].astype(np.int64) << 32) + predicted + _HALF, return_counts=True
     )
     pairs = zip((keys >> 32).tolist(), ((keys & 0xFFFFFFFF) - _HALF).tolist(), counts.tolist(), strict=True)
     return {(true, value): pixels for true, value, pixels in pairs}
@@ -161,17 +158,16 @@ def _as_labels(plane: Plane) -> Array:
     return np.asarray(plane.prediction.argmax(0))
 
 
-def _coding(planes: Sequence[Plane], tables: Sequence[ValueTable], classes: int | None) -> Coding:
+def _coding(
+    planes: Sequence[Plane], tables: Sequence[ValueTable], classes: int | Literal["objects"] | None
+) -> Coding:
     pairs = {pair for table in tables for pair in table}
     if not pairs:
         raise DataError("no pixel of the truth counts; choose another --ignore")
     true, predicted = {t for t, _ in pairs}, {p for _, p in pairs}
     if planes[0].kind == "probabilities":
         predicted |= set(range(max(2, len(planes[0].prediction))))
-    may_be_ids = classes is None and len(true) > 2 and all(plane.may_be_ids for plane in planes)
-    if may_be_ids and (predicted <= {0, 1} or predicted <= {0, 255}):
-        return object_ids(true)
-    return infer_coding(true, predicted, classes)
+    return object_ids(true, predicted) if classes == "objects" else infer_coding(true, predicted, classes)
 
 
 def _class_scores(tables: Sequence[ValueTable], coding: Coding) -> Scored:
@@ -206,10 +202,10 @@ def _class_row(matrix: NDArray[np.int64]) -> tuple[dict[str, float], dict[str, N
 # Membranes
 
 
-def _membrane_scores(planes: Sequence[Plane], coding: Coding, ignore: int | None) -> Scored:
+def _membrane_scores(planes: Sequence[Plane], coding: Coding) -> Scored:
     cells = [_cell_probability(plane, coding) for plane in planes]
     truths = [np.isin(plane.truth, [v for v, index in coding.truth.items() if index]) for plane in planes]
-    ignored = None if ignore is None else [plane.truth == ignore for plane in planes]
+    ignored = [~plane.counted for plane in planes]
     pixel = metrics.pixel_error(cells, truths, ignored=ignored)
     v_rand, v_info = metrics.v_scores(cells, truths, ignored=ignored)
     rows, row_counts = [], []
@@ -265,11 +261,10 @@ def _v_counts(score: metrics.VScore) -> Numbers:
 # Objects
 
 
-def _object_scores(planes: Sequence[Plane], ignore: int | None) -> Scored:
-    matchings = []
-    for plane in planes:
-        counted = np.ones(plane.truth.shape, np.bool_) if ignore is None else plane.truth != ignore
-        matchings.append(metrics.match(plane.prediction * counted, plane.truth * counted, 0.5))
+def _object_scores(planes: Sequence[Plane]) -> Scored:
+    matchings = [
+        metrics.match(plane.prediction * plane.counted, plane.truth * plane.counted, 0.5) for plane in planes
+    ]
     scores, counts = _object_row(metrics.total(matchings))
     rows = [_object_row(matching) for matching in matchings]
     for name in OBJECT_METRICS:

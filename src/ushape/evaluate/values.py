@@ -29,10 +29,24 @@ class Coding:
     words: str
 
 
-def object_ids(truth: Collection[int]) -> Coding:
-    """Coding of a truth that holds object ids: every object is class 1."""
+def object_ids(truth: Collection[int], prediction: Collection[int]) -> Coding:
+    """Coding of a truth that holds object ids: every object is class 1.
+
+    Raises
+    ------
+    DataError
+        If the prediction holds more than background and foreground.
+    """
+    if not is_mask(prediction):
+        raise DataError(
+            f"truth holds objects, but the prediction the values {_listed(sorted(prediction))}; give the "
+            "files that predict --instances writes"
+        )
     return Coding(
-        2, {v: int(v > 0) for v in truth}, {0: 0, 1: 1, 255: 1}, "truth holds object ids: all are class 1"
+        2,
+        {value: int(value > 0) for value in truth},
+        {value: int(value > 0) for value in prediction},
+        "truth holds object ids: all are class 1",
     )
 
 
@@ -56,7 +70,7 @@ def infer_coding(truth: Collection[int], prediction: Collection[int], classes: i
     true, predicted = sorted(truth), sorted(prediction)
     if classes is not None:
         return _given(true, predicted, classes)
-    if _is_mask(true) and _is_mask(predicted):
+    if is_mask(true) and is_mask(predicted):
         return Coding(
             2,
             {v: int(v > 0) for v in true},
@@ -66,7 +80,8 @@ def infer_coding(truth: Collection[int], prediction: Collection[int], classes: i
     if len(true) > 2 and len(predicted) <= 2:
         raise DataError(
             f"truth has the {len(true)} values {_listed(true)}, the prediction only {_listed(predicted)}; "
-            f"say --ignore LABEL if one does not count, --classes {max(true) + 1} if they are class indices"
+            "say --classes objects if each value is one object, --ignore LABEL if one does not count, "
+            f"--classes {max(true) + 1} if they are class indices"
         )
     for larger, smaller in ((true, predicted), (predicted, true)):
         if set(smaller) <= set(larger):
@@ -100,7 +115,8 @@ def _ascending(true: list[int], predicted: list[int]) -> Coding:
     return Coding(len(true), order, {index: index for index in order.values()}, f"in the truth {words}")
 
 
-def _is_mask(values: list[int]) -> bool:
+def is_mask(values: Collection[int]) -> bool:
+    """Whether values are those of a mask of background and foreground, 0 and 1 or 0 and 255."""
     return set(values) <= {0, 1} or set(values) <= {0, 255}
 
 
