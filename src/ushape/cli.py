@@ -166,23 +166,27 @@ def predict(
     from ushape.config import parse_bytes
 
     memory = None if max_memory is None else parse_bytes(max_memory)
+    screen = _PredictScreen(quiet)
+    try:
+        with screen.bar:
+            from ushape.predict import predict_files  # imports torch, which takes seconds
 
-    from ushape.predict import predict_files  # imports torch, which takes seconds
-
-    results = predict_files(
-        model,
-        inputs,
-        output,
-        precision=precision,  # type: ignore[arg-type]  # checked there, with a message
-        max_memory=memory,
-        instances=instances,
-        probabilities=probabilities,
-        overlay=overlay,
-        overwrite=overwrite,
-        device=device,
-    )
-    for result in results:
-        _show(result.summary, quiet)
+            predict_files(
+                model,
+                inputs,
+                output,
+                precision=precision,  # type: ignore[arg-type]  # checked there, with a message
+                max_memory=memory,
+                instances=instances,
+                probabilities=probabilities,
+                overlay=overlay,
+                overwrite=overwrite,
+                device=device,
+                progress=screen.show_tiles,
+                finished=screen.show_result,
+            )
+    except KeyboardInterrupt:
+        _stopped(screen.how_to_go_on())
 
 
 @app.command()
@@ -254,8 +258,49 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)  # whoever read our output went away
     if status == 130:  # what typer makes of Ctrl-C
-        sys.stderr.write("ushape: stopped by Ctrl-C; only whole files were written\n")
-        sys.exit(130)
+        _stopped("only whole files were written; to go on, give the same command again")
+
+
+class _PredictScreen:
+    """What a person sees of a prediction: on a terminal a bar of tiles, everywhere a line per file done."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(quiet=quiet)
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+        self.bar = Progress(
+            *columns,
+            TextColumn("tiles"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self.task = self.bar.add_task("loading the model", total=None)
+        self.done: list[str] = []
+
+    def show_tiles(self, done: int, total: int, image: str) -> None:
+        self.bar.update(self.task, completed=done, total=total, description=image)
+
+    def show_result(self, result: Any) -> None:
+        self.done.append(result.input.name)
+        self.bar.console.print(result.summary, highlight=False, markup=False, soft_wrap=True)
+
+    def how_to_go_on(self) -> str:
+        if not self.done:
+            return "no file was done; to go on, give the same command again"
+        count = "1 file is" if len(self.done) == 1 else f"{len(self.done)} files are"
+        return (
+            f"{count} done and whole, at last {self.done[-1]}; to go on, give the inputs after it, or the "
+            "same command with --overwrite"
+        )
+
+
+def _stopped(message: str) -> NoReturn:
+    sys.stderr.write(f"ushape: stopped by Ctrl-C; {message}\n")
+    sys.exit(130)
 
 
 def _refuse(message: str) -> NoReturn:

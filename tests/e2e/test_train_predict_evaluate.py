@@ -1,6 +1,8 @@
 """Annotated images in, a model, segmentations and scores out: the commands one after the other."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -113,6 +115,59 @@ def test_ctrl_c_keeps_a_model_and_says_how_to_go_on(discs: Path, tmp_path: Path)
     assert process.returncode == 0, err
     assert (tmp_path / "run" / "model.safetensors").exists()
     assert "--resume" in out
+
+
+def test_ctrl_c_in_predict_keeps_what_is_done_and_says_how_to_go_on(
+    discs: Path, trained: Path, ushape, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"  # takes many seconds, the small one a fraction
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (5000, 5000), np.uint8)).save(large)
+    words = ["predict", trained / "model.safetensors", discs / "images" / "d0.png", large]
+    words += ["--output", tmp_path / "out", "--device", "cpu"]
+    command = [Path(sys.executable).with_name("ushape"), *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("d0.png: ")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    (line,) = err.splitlines()
+    assert "1 file is done and whole, at last d0.png" in line
+    assert "give the inputs after it, or the same command with --overwrite" in line
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"d0_classes.png", "d0.json"}
+    again = ushape(*words)
+    assert again.returncode == 2
+    assert (
+        "add --overwrite to replace it, give only the 1 of 2 inputs without results (large.png)"
+        in again.stderr
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
+def test_predict_shows_a_bar_on_a_terminal(discs: Path, trained: Path, tmp_path: Path) -> None:
+    import pty
+
+    command = [Path(sys.executable).with_name("ushape"), "predict", trained / "model.safetensors"]
+    command += [discs / "images", "--output", tmp_path / "out", "--device", "cpu"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    ) as process:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
+    os.close(ours)
+    assert process.returncode == 0, shown
+    assert "loading the model" in shown
+    assert re.search(r"d[0-4]\.png \([1-5] of 5\)", shown)
+    lines = [line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines() if " px, " in line]
+    assert [line.strip()[:7] for line in lines] == [f"d{number}.png:"[:7] for number in range(5)]
+
+
+def read_terminal(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # Linux: the other side has closed it
+        return b""
 
 
 def test_a_time_budget_is_kept(discs: Path, ushape, tmp_path: Path) -> None:

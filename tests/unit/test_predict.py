@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -411,6 +412,50 @@ def test_existing_results_are_kept_unless_told_otherwise(model, images, tmp_path
     assert (out / "b.json").read_text() == "mine"
     predict_files(model, [images / "b.tif"], out, overwrite=True, device="cpu")
     assert json.loads((out / "b.json").read_text())["model"]["name"] == "small"
+
+
+def test_what_an_interrupted_run_lacks_is_named(model, images, tmp_path):
+    (tmp_path / "a.json").write_text("mine")
+    with pytest.raises(
+        OutputError, match=r"a\.json exists; add --overwrite to replace it, or choose another"
+    ):
+        predict_files(model, [images / "a.png"], tmp_path, device="cpu")
+    with pytest.raises(
+        OutputError, match=r"it, give only the 1 of 2 inputs without results \(b\.tif\), or choose"
+    ):
+        predict_files(model, [images], tmp_path, device="cpu")
+    for name in "cdefg":
+        shutil.copy(images / "a.png", images / f"{name}.png")
+    with pytest.raises(
+        OutputError, match=r"the 6 of 7 inputs without results \(b\.tif, c\.png, d\.png, \.\.\.\)"
+    ):
+        predict_files(model, [images], tmp_path, device="cpu")
+
+
+def test_each_file_is_told_when_it_is_whole(model, images, tmp_path):
+    told, out = [], tmp_path / "out"
+
+    def tell(result):
+        assert all(path.exists() for path in result.outputs.values())
+        told.append((result.input.name, sorted(path.name for path in out.glob("*.json"))))
+
+    results = predict_files(model, [images], out, device="cpu", finished=tell)
+    assert told == [("a.png", ["a.json"]), ("b.tif", ["a.json", "b.json"])]
+    assert [result.input.name for result in results] == ["a.png", "b.tif"]
+
+
+def test_results_of_an_input_are_there_all_or_not_at_all(model, images, tmp_path):
+    """So that an input that was interrupted can be given again."""
+    out = tmp_path / "out"
+    (out / "b_overlay.png").mkdir(parents=True)  # in the way of the last picture; an error as Ctrl-C is one
+    options = {"overlay": True, "overwrite": True, "device": "cpu"}
+    (out / "b_classes.tif").write_text("old")
+    with pytest.raises(OutputError, match="b_overlay"):
+        predict_files(model, [images], out, instances=True, **options)
+    assert {path.name for path in out.glob("a*")} == {
+        *("a.json", "a_classes.png", "a_instances.tif", "a_objects.csv", "a_overlay.png")
+    }
+    assert {path.name for path in out.glob("b*")} == {"b_classes.tif", "b_overlay.png"}
 
 
 def test_equal_stems_are_refused_by_name(model, images, tmp_path, grey):

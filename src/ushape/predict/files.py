@@ -1,7 +1,8 @@
 """Files in, files out: what `ushape predict` does."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -81,6 +82,7 @@ def predict_files(
     overwrite: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
+    finished: Callable[[FileResult], None] | None = None,
 ) -> list[FileResult]:
     """Segment image files and write, for `a.tif`, `a_classes.tif`, `a.json` and what else is asked for.
 
@@ -105,6 +107,9 @@ def predict_files(
         Replace results that exist.
     progress : callable, optional
         Called after each tile with the tiles of this image done, their total, and the name of the image.
+    finished : callable, optional
+        Called with the result of each input when all its files are written. Results of an input are there
+        all or, if anything comes between, not at all.
 
     Returns
     -------
@@ -137,15 +142,18 @@ def predict_files(
         for number, path in enumerate(paths, start=1):
             message = path.name if len(paths) == 1 else f"{path.name} ({number} of {len(paths)})"
             started = time.perf_counter()
-            segmentation = segmenter(
-                read_image(path), precision, max_memory, progress=_named(progress, message)
-            )
-            _write_results(segmentation, targets[path])
-            report = _report(segmentation, instances)
-            report["model"] |= {"file": str(model), "sha256": identity}
-            report |= _speed(segmentation, time.perf_counter() - started)
-            write_json(targets[path]["json"], report)
+            with _all_or_none(targets[path].values()):
+                segmentation = segmenter(
+                    read_image(path), precision, max_memory, progress=_named(progress, message)
+                )
+                _write_results(segmentation, targets[path])
+                report = _report(segmentation, instances)
+                report["model"] |= {"file": str(model), "sha256": identity}
+                report |= _speed(segmentation, time.perf_counter() - started)
+                write_json(targets[path]["json"], report)
             results.append(FileResult(path, targets[path], report))
+            if finished is not None:
+                finished(results[-1])
     return results
 
 
@@ -208,10 +216,29 @@ def _targets(path: Path, folder: Path, kinds: list[str]) -> dict[str, Path]:
 
 
 def _refuse_existing(targets: dict[Path, dict[str, Path]]) -> None:
-    for outputs in targets.values():
-        for path in outputs.values():
-            if path.exists():
-                raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another folder")
+    there = [path for outputs in targets.values() for path in outputs.values() if path.exists()]
+    if there:
+        missing = [one.name for one, outputs in targets.items() if not {*there} & {*outputs.values()}]
+        fixes = ["add --overwrite to replace it"]
+        if missing:  # an earlier run was interrupted
+            names = ", ".join(missing[:3] + ["..."] * (len(missing) > 3))
+            fixes.append(f"give only the {len(missing)} of {len(targets)} inputs without results ({names})")
+        raise OutputError(f"{there[0]} exists; {', '.join(fixes)}, or choose another folder")
+
+
+@contextmanager
+def _all_or_none(paths: Iterable[Path]) -> Iterator[None]:
+    """Take away what is new among the results of an input, unless all get written.
+
+    Else they would stand in the way when the input is given again.
+    """
+    new = [path for path in paths if not path.exists()]
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _named(progress: Progress | None, message: str) -> Callable[[int, int], None] | None:
