@@ -70,13 +70,15 @@ def without_chatter() -> Iterator[None]:
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # Lightning 2.6 uses a pytree call that torch 2.13 deprecates.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        # Making a tile takes milliseconds, a step most of a second: workers would not help on a CPU.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        yield
-    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            # Lightning 2.6 uses a pytree call that torch 2.13 deprecates.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            # Making a tile takes milliseconds, a step most of a second: workers would not help on a CPU.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -49,6 +49,10 @@ class ProgressLines(Callback):
             self.console.print(_line(row, module.budget.elapsed()), highlight=False, soft_wrap=True)
         self.shown = len(self.validation.history)
 
+    def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
+        """Close the bar: alive, it would draw over the error, and hide the cursor for good."""
+        self.on_train_end(trainer, module)
+
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
         """Close the bar."""
         if self.bar is not None:

@@ -1,0 +1,46 @@
+"""Around the loop: what a run changes for its time is put back, however the run ends."""
+
+import logging
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from ushape.training.loop import without_chatter
+from ushape.training.progress import ProgressLines
+
+
+def test_the_level_of_lightnings_log_is_put_back() -> None:
+    logger = logging.getLogger("lightning.pytorch")
+    before = logger.level
+    with pytest.raises(OSError, match="disk"):
+        fail_without_chatter()
+    assert logger.level == before != logging.ERROR
+
+
+def fail_without_chatter() -> None:
+    with without_chatter():
+        assert logging.getLogger("lightning.pytorch").level == logging.ERROR
+        raise OSError("disk full")
+
+
+@pytest.mark.parametrize("error", [None, OSError("disk full"), KeyboardInterrupt()])
+def test_the_bar_ends_with_the_run_however_that_ends(error: BaseException | None) -> None:
+    screen = StringIO()
+    lines = ProgressLines(Console(file=screen, force_terminal=True), None)
+    lines.on_train_start(None, None)
+    assert lines.bar.live.is_started
+    if error is None:
+        lines.on_train_end(None, None)
+    else:
+        lines.on_exception(None, None, error)
+    assert not lines.bar.live.is_started
+    assert screen.getvalue().endswith("\x1b[2K"), "the bar is wiped away"
+    lines.on_train_end(None, None)  # a second time does no harm
+
+
+def test_no_bar_where_there_is_no_terminal() -> None:
+    lines = ProgressLines(Console(file=StringIO()), None)
+    lines.on_train_start(None, None)
+    lines.on_exception(None, None, OSError())
+    assert lines.bar is None
