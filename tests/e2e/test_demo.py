@@ -12,10 +12,12 @@ def test_the_demo_ends_with_a_page_and_beats_otsu(ushape, tmp_path: Path) -> Non
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|https?://www\.w3\.org\S*', "", page)
     assert len(list((tmp_path / "demo" / "pictures").glob("*.png"))) == 8
     assert (tmp_path / "demo" / "model.safetensors").exists()
-    otsu, network = (float(row.split()[-2]) for row in (row_of("Otsu", done.stdout), row_of("U-Net,", done.stdout)))
+    rows = (row_of(start, done.stdout) for start in ("Otsu", "U-Net,"))
+    otsu, network = (float(row.split()[-2]) for row in rows)
     assert network >= otsu + 0.10
 
 
 def row_of(start: str, text: str) -> str:
     """Row of the printed table that starts so: found, invented, missed, AP, AP per image."""
-    return next(line for line in text.splitlines() if line.startswith(start) and re.search(r"\d+\.\d+$", line.strip()))
+    lines = (line.strip() for line in text.splitlines())
+    return next(line for line in lines if line.startswith(start) and re.search(r"\d+\.\d+$", line))
