@@ -16,7 +16,6 @@ from rich.table import Table
 
 from ushape import io, report
 from ushape.config import Postprocessing
-from ushape.errors import OutputError
 from ushape.instances import instances
 from ushape.metrics import Matching, match, total
 from ushape.pictures import blend, colorize, display, draw_outlines, heat, side_by_side
@@ -283,23 +282,14 @@ def _train(output: Path, seconds: float, quiet: bool) -> tuple[Path, int]:
 
     # What a run leaves beside its model would only be in the way here; and a second demonstration may
     # replace the first, which a second run in the same folder may not.
-    _make_folder(output)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".run-") as run:
-        result = train(IMAGES / "train", run, width=_WIDTH, time=seconds, quiet=quiet)
-        network, header = load_model(result.model)
-    objects = Postprocessing(min_area=SMALLEST_PX)
-    model = output / "model.safetensors"
-    save_model(model, network, header.model_copy(update={"postprocessing": objects, "name": "demo nuclei"}))
+    model, objects = output / "model.safetensors", Postprocessing(min_area=SMALLEST_PX)
+    with io.output_folder(output):
+        with tempfile.TemporaryDirectory(dir=output, prefix=".run-") as run:
+            result = train(IMAGES / "train", run, width=_WIDTH, time=seconds, quiet=quiet)
+            network, header = load_model(result.model)
+        header = header.model_copy(update={"postprocessing": objects, "name": "demo nuclei"})
+        save_model(model, network, header)
     return model, result.steps
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {folder}: {error.strerror}; choose another --output"
-        ) from error
 
 
 def _gain(result: DemoResult) -> str:
