@@ -27,8 +27,10 @@ app = typer.Typer(
 )
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Print more; show a traceback with an error.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show a traceback with an error.")]
+Device = Annotated[
+    str, typer.Option(help="auto (the first CUDA GPU, else the CPU), cpu, cuda, cuda:1 or mps.")
+]
 Images = Annotated[
     str | None, typer.Option(help="Glob of the images below DATA; pairs by the digits in the names.")
 ]
@@ -98,7 +100,9 @@ def train(
     ignore: Ignore = None,
     images: Images = None,
     masks: Masks = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed and --steps: same model file.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**64 - 1, help="Same seed and --steps: same model file.")
+    ] = 0,
     device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that make tiles; 0: the training process.")

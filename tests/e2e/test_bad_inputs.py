@@ -113,6 +113,7 @@ cases(
     (["train", "data", "-o", "run", "--steps", "0"], ("'--steps'", "1")),
     (["train", "data", "-o", "run", "--width", "-3"], ("'--width'", "1")),
     (["train", "data", "-o", "run", "--seed", "-1"], ("'--seed'", "0")),
+    (["train", "data", "-o", "run", "--seed", str(2**64)], ("'--seed'", str(2**64 - 1))),
     (["train", "data", "-o", "run", "--workers", "-1"], ("'--workers'", "0")),
     (["predict", "model.safetensors", "-o", "out"], ("missing argument 'INPUT...'", "ushape predict --help")),
     (
@@ -603,7 +604,7 @@ def info_of_a_size_that_is_too_small(desk: Desk) -> Words:
     return ["info", "--size", "100"]
 
 
-@case("d0.png", "cannot make the folder", "another --output")
+@case("cannot write to", "d0.png: a file has that name", "another folder")
 def demo_into_a_file(desk: Desk) -> Words:
     return ["demo", "--output", desk.image]
 
@@ -678,11 +679,12 @@ def test_disk_full_while_the_checkpoint_is_written(desk: Desk, ushape) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a folder that even root cannot write to")
-@pytest.mark.parametrize("command", ["predict", "train"])
-def test_folder_that_cannot_be_written_to(desk: Desk, ushape, command: str) -> None:
-    inputs = [desk.model, desk.image] if command == "predict" else [desk.data()]
-    line = the_line(ushape(command, *inputs, "-o", "/proc/out", cwd=desk.folder))
-    assert "cannot write to /proc/out: " in line
+@pytest.mark.parametrize("folder", ["/proc", "/proc/out"])
+@pytest.mark.parametrize("command", ["predict", "train", "demo"])
+def test_folder_that_cannot_be_written_to(desk: Desk, ushape, command: str, folder: str) -> None:
+    inputs = {"predict": [desk.model, desk.image], "train": [desk.discs], "demo": []}[command]
+    line = the_line(ushape(command, *inputs, "--output", folder, cwd=desk.folder))
+    assert f"cannot write to {folder}: " in line
     assert "choose another folder" in line
 
 
