@@ -21,10 +21,13 @@ import pytest
 import safetensors
 import safetensors.torch
 import tifffile
+from forked_command import run as run_forked
+from forked_command import start_server
 from PIL import Image
 
 Words = list[object]
 Prepare = Callable[["Desk"], Words]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 CASES: list[object] = []
 
 
@@ -94,6 +97,16 @@ def the_line(done) -> str:
 @pytest.fixture
 def desk(tmp_path: Path, discs: Path, trained: Path) -> Desk:
     return Desk(tmp_path, discs, trained)
+
+
+@pytest.fixture(scope="module")
+def forked() -> Run:
+    """Run `ushape` as the fixture `ushape` does, without waiting for imports a hundred times.
+
+    That a real start prints nothing more is seen by the tests below that use the fixture `ushape`.
+    """
+    server = start_server()
+    return lambda *words, cwd: run_forked(server, [*map(str, words)], cwd)
 
 
 # The command line itself
@@ -610,11 +623,12 @@ def demo_into_a_file(desk: Desk) -> Words:
 
 
 @pytest.mark.parametrize(("prepare", "expected"), CASES)
-def test_one_line_and_nothing_left(prepare: Prepare, expected: tuple[str, ...], desk: Desk, ushape) -> None:
+def test_one_line_and_nothing_left(
+    prepare: Prepare, expected: tuple[str, ...], desk: Desk, forked: Run
+) -> None:
     words = prepare(desk)
     before = contents(desk.folder)
-    done = ushape(*words, cwd=desk.folder)
-    line = the_line(done)
+    line = the_line(forked(*words, cwd=desk.folder))
     assert [part for part in expected if part not in line] == [], line
     assert contents(desk.folder) == before
 
@@ -681,9 +695,9 @@ def test_disk_full_while_the_checkpoint_is_written(desk: Desk, ushape) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a folder that even root cannot write to")
 @pytest.mark.parametrize("folder", ["/proc", "/proc/out"])
 @pytest.mark.parametrize("command", ["predict", "train", "demo"])
-def test_folder_that_cannot_be_written_to(desk: Desk, ushape, command: str, folder: str) -> None:
+def test_folder_that_cannot_be_written_to(desk: Desk, forked: Run, command: str, folder: str) -> None:
     inputs = {"predict": [desk.model, desk.image], "train": [desk.discs], "demo": []}[command]
-    line = the_line(ushape(command, *inputs, "--output", folder, cwd=desk.folder))
+    line = the_line(forked(command, *inputs, "--output", folder, cwd=desk.folder))
     assert f"cannot write to {folder}: " in line
     assert "choose another folder" in line
 
