@@ -200,12 +200,8 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="Comma-separated scores; default: those that fit.")
     ] = None,
-    classes: Annotated[
-        int | None, typer.Option(min=2, help="Class masks hold the class indices 0 to N-1.")
-    ] = None,
-    ignore: Annotated[
-        int | None, typer.Option(metavar="LABEL", help="Value in TRUTH that does not count.")
-    ] = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     json: Annotated[Path | None, typer.Option(help="Write all scores and counts to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row per image to this file.")] = None,
     quiet: Quiet = False,
