@@ -131,7 +131,7 @@ cases(
     (["predict", "model.safetensors", "-o", "out"], ("missing argument 'INPUT...'", "ushape predict --help")),
     (
         ["evaluate", "a.png", "b.png", "--classes", "two"],
-        ("'--classes'", "integer", "ushape evaluate --help"),
+        ("--classes two is not valid", "give a number from 2 to 254, or objects"),
     ),
 )
 
@@ -556,7 +556,7 @@ cases(
         ["--csv", "data/masks/d0.png/scores.csv"],
         ("cannot write data/masks/d0.png/scores.csv", "choose another"),
     ),
-    (["--ignore", "edge"], ("'--ignore'", "integer")),
+    (["--ignore", "edge"], ("--ignore edge is no label", "a number such as 255, or a colour")),
 )
 
 
