@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from ushape.config import ModelHeader, UNetConfig
+from ushape.config import ModelHeader
 from ushape.errors import CheckpointError
 from ushape.io import written_beside
 from ushape.models import UNet
@@ -67,7 +67,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelHeader]:
         tensors = safetensors.torch.load_file(str(path))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
-    network = build_network(header.architecture)
+    network = UNet.from_config(header.architecture)
     _load_weights(path, network, tensors)
     return network.eval(), header
 
@@ -96,12 +96,6 @@ def read_header(path: str | Path) -> ModelHeader:
             f"{path}: a safetensors file, but not a model of ushape: no ushape header; {_FIX}"
         )
     return _parse_header(path, text)
-
-
-def build_network(architecture: UNetConfig) -> nn.Module:
-    """Build the network a header describes, with freshly drawn weights."""
-    arguments = architecture.model_dump(exclude={"kind"})
-    return UNet(**arguments)
 
 
 def model_hash(path: str | Path) -> str:

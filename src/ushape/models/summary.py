@@ -128,7 +128,7 @@ def _without_numbers(network: UNet | UNetConfig) -> UNet:
     """Copy a network to the meta device, where tensors have shapes only."""
     if isinstance(network, UNetConfig):
         with torch.device("meta"):
-            return UNet(**network.model_dump(exclude={"kind"})).eval()
+            return UNet.from_config(network).eval()
     return copy.deepcopy(network).to("meta").eval()
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ushape.config import UNetConfig
 from ushape.errors import ConfigError, ShapeError
 from ushape.geometry import Geometry, Layer
 
@@ -140,6 +141,11 @@ class UNet(nn.Module):
         )
         self.score = nn.Conv2d(width, classes, kernel_size=1)
         self.reset_parameters()
+
+    @classmethod
+    def from_config(cls, config: UNetConfig) -> "UNet":
+        """Build the network a configuration describes, with freshly drawn weights."""
+        return cls(**config.model_dump(exclude={"kind"}))
 
     @classmethod
     def released(cls, in_channels: int = 1, classes: int = 2) -> "UNet":

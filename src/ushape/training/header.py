@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import ushape
-from ushape.checkpoint import build_network, load_model
+from ushape.checkpoint import load_model
 from ushape.config import ClassInfo, ModelHeader, Normalization, Postprocessing, UNetConfig
 from ushape.data import Sample
 from ushape.errors import ConfigError
@@ -128,7 +128,7 @@ def require_same_run(before: dict[str, Any], now: dict[str, Any]) -> None:
 def initial_network(header: ModelHeader, from_model: str | Path | None, seed: int) -> UNet:
     """Build the network with the weights it starts from: drawn from `seed`, or those of `from_model`."""
     torch.manual_seed(seed)
-    network = build_network(header.architecture)
+    network = UNet.from_config(header.architecture)
     if from_model is not None:
         _start_from(network, from_model)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
