@@ -5,15 +5,7 @@ from pathlib import Path
 from ushape import io, report
 from ushape.config import ModelHeader
 from ushape.report import Html
-
-_NAMES = {
-    "v_rand": "V_rand",
-    "ap": "AP(0.5)",
-    "dice": "Dice",
-    "iou": "IoU",
-    "accuracy": "accuracy",
-    "pixel_error": "pixel error",
-}
+from ushape.training.scores import NAMES
 
 
 def write_page(
@@ -26,7 +18,7 @@ def write_page(
     output : Path
         Folder of the run, with its `validation/*.png`.
     header : ModelHeader
-        Of the best model.
+        What the model file says of itself.
     history : list of dict
         One row per validation: step, loss, learning rate and scores.
     best : dict
@@ -49,11 +41,11 @@ def write_page(
 
 
 def _scores(row: dict[str, float]) -> dict[str, object]:
-    return {name: row[key] for key, name in _NAMES.items() if key in row}
+    return {name: row[key] for key, name in NAMES.items() if key in row}
 
 
 def _reading(best: dict[str, float]) -> str:
-    chosen = next((_NAMES[key] for key in ("v_rand", "ap") if key in best), "mean Dice over the classes")
+    chosen = next((NAMES[key] for key in ("v_rand", "ap") if key in best), "mean Dice over the classes")
     return f"Validation scores of the state with the best {chosen}, after {best['step']:.0f} steps."
 
 
@@ -62,16 +54,16 @@ def _courses(history: list[dict[str, float]]) -> list[Html]:
     drawings = [report.curves({"loss": (steps, [row["loss"] for row in history])}, x="step", y="loss")]
     scores = {
         name: (steps, [row[key] for row in history])
-        for key, name in _NAMES.items()
+        for key, name in NAMES.items()
         if all(key in row for row in history)
     }
     return [*drawings, report.curves(scores, x="step", y="score")] if scores and history else drawings
 
 
 def _validations(history: list[dict[str, float]]) -> Html:
-    columns = ["step", "loss", *(key for key in _NAMES if history and key in history[-1])]
+    columns = ["step", "loss", *(key for key in NAMES if history and key in history[-1])]
     rows = [[int(row["step"]), *(row.get(key) for key in columns[1:])] for row in history]
-    return report.table([_NAMES.get(column, column) for column in columns], rows)
+    return report.table([NAMES.get(column, column) for column in columns], rows)
 
 
 def _pictures(folder: Path) -> list[Html]:

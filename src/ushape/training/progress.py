@@ -6,6 +6,7 @@ from lightning import Callback, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ushape.training.scores import NAMES
 from ushape.training.validation import Validation
 
 
@@ -61,6 +62,6 @@ class ProgressLines(Callback):
 
 def _line(row: dict[str, float], seconds: float) -> str:
     parts = [f"{seconds:6.0f} s", f"step {row['step']:6.0f}", f"loss {row['loss']:.4f}"]
-    names = {"v_rand": "V_rand", "ap": "AP(0.5)", "dice": "Dice", "iou": "IoU", "pixel_error": "pixel error"}
-    parts += [f"{text} {row[name]:.4f}" for name, text in names.items() if name in row]
+    shown = (name for name in NAMES if name in row and name != "accuracy")
+    parts += [f"{NAMES[name]} {row[name]:.4f}" for name in shown]
     return "  ".join(parts)

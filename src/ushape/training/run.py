@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console
 
 from ushape.backends import PyTorchBackend
-from ushape.checkpoint import read_header
 from ushape.config import ModelHeader, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
@@ -154,7 +153,7 @@ def train(
         trainer = trainer_for(output, backend, callbacks)
         network.train()
         trainer.fit(module, TileData(dataset, workers=workers), ckpt_path=checkpoint)
-    write_page(output, read_header(output / "model.safetensors"), watch.history, watch.best)
+    write_page(output, header, watch.history, watch.best)
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",

@@ -13,6 +13,16 @@ from ushape.weight_map import cut_gap
 
 Array = np.ndarray[Any, Any]
 
+NAMES = {
+    "v_rand": "V_rand",
+    "ap": "AP(0.5)",
+    "dice": "Dice",
+    "iou": "IoU",
+    "accuracy": "accuracy",
+    "pixel_error": "pixel error",
+}
+"""Scores as people are shown them, the most telling first."""
+
 
 @dataclass(frozen=True)
 class Scores:
