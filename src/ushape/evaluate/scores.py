@@ -170,24 +170,27 @@ def _coding(
     return object_ids(true, predicted) if classes == "objects" else infer_coding(true, predicted, classes)
 
 
+_Row = tuple[dict[str, float], dict[str, Numbers]]
+"""Scores of one image or of all, and the counts behind each."""
+
+
+def _with_means(together: _Row, rows: list[_Row], names: Sequence[str]) -> Scored:
+    scores, counts = together
+    for name in names:
+        counts[name]["mean_over_images"] = float(np.mean([row[name] for row, _ in rows]))
+    return Scored(scores, counts, [row for row, _ in rows], [numbers for _, numbers in rows])
+
+
 def _class_scores(tables: Sequence[ValueTable], coding: Coding) -> Scored:
     matrices = np.zeros((len(tables), coding.classes, coding.classes), np.int64)
     for matrix, table in zip(matrices, tables, strict=True):
         for (true, predicted), pixels in table.items():
             matrix[coding.truth[true], coding.prediction[predicted]] += pixels
     rows = [_class_row(matrix) for matrix in matrices]
-    scores, counts = _class_row(matrices.sum(0))
-    for name in CLASS_METRICS:
-        counts[name]["mean_over_images"] = float(np.mean([row[name] for row, _ in rows]))
-    return Scored(
-        scores,
-        counts,
-        [row for row, _ in rows],
-        [numbers for _, numbers in rows],
-    )
+    return _with_means(_class_row(matrices.sum(0)), rows, CLASS_METRICS)
 
 
-def _class_row(matrix: NDArray[np.int64]) -> tuple[dict[str, float], dict[str, Numbers]]:
+def _class_row(matrix: NDArray[np.int64]) -> _Row:
     """Scores and counts of one confusion matrix."""
     scores, counts = {}, {}
     for name, function in (("dice", metrics.dice), ("iou", metrics.iou)):
@@ -265,19 +268,11 @@ def _object_scores(planes: Sequence[Plane]) -> Scored:
     matchings = [
         metrics.match(plane.prediction * plane.counted, plane.truth * plane.counted, 0.5) for plane in planes
     ]
-    scores, counts = _object_row(metrics.total(matchings))
     rows = [_object_row(matching) for matching in matchings]
-    for name in OBJECT_METRICS:
-        counts[name]["mean_over_images"] = float(np.mean([row[name] for row, _ in rows]))
-    return Scored(
-        scores,
-        counts,
-        [row for row, _ in rows],
-        [numbers for _, numbers in rows],
-    )
+    return _with_means(_object_row(metrics.total(matchings)), rows, OBJECT_METRICS)
 
 
-def _object_row(matching: metrics.Matching) -> tuple[dict[str, float], dict[str, Numbers]]:
+def _object_row(matching: metrics.Matching) -> _Row:
     counts = {"tp": matching.tp, "fp": matching.fp, "fn": matching.fn}
     scores = {"ap_0.50": matching.average_precision, "f1_0.50": matching.f1}
     return scores, {name: dict(counts) for name in scores}
