@@ -151,6 +151,21 @@ class Deformation:
             spline=spline,
         )
 
+    @classmethod
+    def draw_plain(cls, rng: np.random.Generator) -> Self:
+        """Draw one of the eight turns and mirrors that map pixels onto pixels: nothing is interpolated.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Deformation
+        """
+        turns, flip = rng.integers((4, 2)).tolist()
+        return cls(np.zeros((2, 3, 3)), angle=turns * math.pi / 2, mirror=bool(flip))
+
     @property
     def matrix(self) -> Array:
         """A of the module's formula, shape (2, 2): offset (y, x) in the tile to offset in the image."""

@@ -146,6 +146,24 @@ class TestRandomTile:
         assert_array_equal(tile[0], np.rot90(ids, -quarters))
         assert_array_equal(objects, np.rot90(ids, -quarters))
 
+    def test_a_plain_tile_shows_pixels_as_they_are(self):
+        image, ids = noise_image(), numbered(*noise_image().shape[1:])[1]
+        seen = set()
+        for sample in range(40):
+            tile, objects = random_tile(
+                image,
+                ids,
+                size_in=12,
+                size_objects=12,
+                deformation=Deformation.draw_plain(generator(0, sample)),
+                center=(20.5, 24.5),
+                interpolation="cubic",
+            )
+            y, x = np.divmod(objects, ids.shape[1])
+            assert_array_equal(tile[0], image[0, y, x])
+            seen.add(objects[0, :2].tobytes())
+        assert len(seen) == 8
+
     def test_mirror_swaps_left_and_right_of_the_turned_tile(self):
         image, ids = numbered(9, 9)
         flipped = Deformation(np.zeros((2, 3, 3)), angle=np.pi / 2, mirror=True)

@@ -72,6 +72,19 @@ def test_classes_lie_where_the_image_shows_them(number: int) -> None:
     assert (bright == (tile["classes"] == 1)).float().mean() > 0.97
 
 
+def test_half_of_the_tiles_show_pixels_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+
+    def noisy(seed: int) -> Sample:
+        return Sample(f"n{seed}", rng.normal(size=(1, 150, 160)), stripes(seed).objects, np.array([0, 1, 1, 1]))
+
+    tiles = dataset(samples=noisy)
+    assert tiles.recipe.plain == 0.5
+    values = np.unique([image.ravel() for image in tiles.images])
+    plain = [bool(np.isin(tiles[number]["image"].numpy(), values).all()) for number in range(60)]
+    assert 18 <= sum(plain) <= 42  # both beyond three standard deviations of 60 fair coins
+
+
 def test_ignored_pixels_weigh_nothing() -> None:
     def with_unknown(seed: int) -> Sample:
         sample = stripes(seed)

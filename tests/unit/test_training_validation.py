@@ -134,6 +134,18 @@ def test_a_budget_of_time_has_a_picture_within_a_minute_and_keeps_time_for_the_l
     assert not schedule.is_due(1), "validation takes more than a tenth of the time"
 
 
+def test_a_short_run_validates_early_and_not_once_more_just_before_its_end() -> None:
+    clock = SimpleNamespace(now=0.0)
+    schedule = Schedule(Budget(None, 24.0, started=0.0, clock=lambda: clock.now))
+    due = next(second for second in range(24) if (setattr(clock, "now", second), schedule.is_due(1))[1])
+    assert due < 10, "else the last validation would start before its cost is known"
+    long = Schedule(Budget(None, 100.0, started=0.0, clock=lambda: clock.now), last=20.0, cost=4.0)
+    clock.now = 85.0
+    assert not long.is_due(1)
+    long.budget.seconds = 200.0
+    assert long.is_due(1)
+
+
 @pytest.fixture
 def watch(tmp_path: Path) -> Validation:
     header = ModelHeader(

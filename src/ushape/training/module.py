@@ -116,7 +116,7 @@ class TrainingModule(LightningModule):
         ]
         if recipe.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
 
     def _average(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         if not current.is_floating_point():

@@ -32,6 +32,9 @@ class Recipe(Frozen):
         Standard deviation of the displacements on the 3x3 grid, in pixels.
     scale : tuple of float
         Range of the random magnification; (1, 1) for none.
+    plain : float
+        Share of the tiles that are only turned by quarters and mirrored, not deformed: they show the noise
+        and the sharpness of the images as they are.
     interpolation : {"linear", "cubic"}
         Of grey values under deformation. Linear smooths noise away, which then surprises the network in
         images that are noisy (docs/log/2026-11-22-fast-recipe.md).
@@ -57,6 +60,7 @@ class Recipe(Frozen):
     border_sigma_px: float = 5.0
     elastic_std_px: float = 10.0
     scale: tuple[float, float] = (1.0, 1.0)
+    plain: float = 0.0
     interpolation: Literal["linear", "cubic"] = "linear"
     grey: GreyValues = GreyValues()
     steps: int
@@ -91,6 +95,7 @@ FAST = Recipe(
     ema=0.98,
     tile=572,
     scale=(0.8, 1.25),
+    plain=0.5,
     interpolation="cubic",
     # A few images rarely show every quality of a microscope: clean ones are made noisy.
     grey=GreyValues(noise=0.4),

@@ -4,6 +4,7 @@ A tile depends on the seed and its global sample number alone. So it does not ma
 or whether the run was interrupted before it.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,9 +98,13 @@ class TileDataset(Dataset[dict[str, Tensor]]):
         # Anywhere, but with at most a quarter of the tile beyond the border of the image.
         reach = self.size_out / 4
         low = [min(reach, side / 2) for side in shape]
-        return tuple(rng.uniform(edge, side - edge) for edge, side in zip(low, shape, strict=True))  # type: ignore[return-value]
+        # Between two pixels, where the middle of a tile is: a plain tile then shows pixels as they are.
+        y, x = (math.floor(rng.uniform(edge, side - edge)) + 0.5 for edge, side in zip(low, shape, strict=True))
+        return y, x
 
     def _deformation(self, rng: np.random.Generator) -> Any:
+        if rng.uniform() < self.recipe.plain:
+            return augment.Deformation.draw_plain(rng)
         return augment.Deformation.draw(
             rng,
             elastic_std_px=self.recipe.elastic_std_px,

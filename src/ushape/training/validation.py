@@ -47,9 +47,13 @@ class Schedule:
         """Whether to validate after `step` steps."""
         if self.budget.steps is not None:
             return step in EARLY_STEPS or step % max(1, self.budget.steps // self.evaluations) == 0
-        # The first picture within a minute, then at most a tenth of the time for validation.
-        pause = 20.0 if not self.cost else max(60.0 - self.cost, 9 * self.cost)
-        return self.budget.elapsed() - self.last > pause
+        # The first picture within a minute, and early in a short run: only then is the cost of the last known.
+        # Later at most a tenth of the time for validation.
+        first = min(20.0, self.budget.seconds / 4)
+        pause = first if not self.cost else max(60.0 - self.cost, 9 * self.cost)
+        # One that would be over just before the last one tells nothing.
+        left = self.budget.seconds - self.budget.elapsed()
+        return self.budget.elapsed() - self.last > pause and left > pause / 2
 
     def measured(self, started: float) -> None:
         """Note how long a validation took; the last one must fit in the budget."""
