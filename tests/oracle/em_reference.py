@@ -1,11 +1,17 @@
-"""The ISBI 2012 scores, slowly: the definitions written out literally, in pure Python on lists.
+"""The ISBI 2012 scores, slowly: the definitions written out literally, in Python loops.
 
-Independent of the package: nothing of ours is imported. The watershed is Vincent and Soille's (Watersheds
+Independent of the package: nothing of ours is imported. Planes are lists of rows; those of the warping, which
+leaves connected components to SciPy, are arrays. The watershed is Vincent and Soille's (Watersheds
 in digital spaces, IEEE PAMI 13(6), 1991: flooding with a queue) for any number of grey levels, with the order
 of scan (x outside, y inside) and of neighbours (left, up, right, down) of the challenge's code.
 """
 
+import functools
+import itertools
 import math
+
+import numpy as np
+from scipy import ndimage
 
 UNSEEN, AT_THIS_LEVEL, IN_QUEUE, LINE = "unseen", "at this level", "in queue", 0
 
@@ -159,6 +165,12 @@ def v_scores(probabilities, truth):
     return best
 
 
+def f_score(tp, fp, fn):
+    precision = 1 if fp == 0 else tp / (tp + fp)
+    recall = 1 if fn == 0 else tp / (tp + fn)
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0
+
+
 def pixel_error(probabilities, truth):
     """1 - best F-score over the thresholds, counts summed over the slices."""
     best = 0.0
@@ -170,8 +182,118 @@ def pixel_error(probabilities, truth):
                     tp += p > threshold and cell
                     fp += p > threshold and not cell
                     fn += p <= threshold and cell
-        precision = 1 if fp == 0 else tp / (tp + fp)
-        recall = 1 if fn == 0 else tp / (tp + fn)
-        if precision + recall > 0:
-            best = max(best, 2 * precision * recall / (precision + recall))
+        best = max(best, f_score(tp, fp, fn))
     return 1 - best
+
+
+def rand_error(probabilities, truth):
+    """1 - best F-score over the thresholds, looking at every pair of pixels of every slice."""
+    best = 0.0
+    for threshold in thresholds():
+        tp = fp = fn = 0
+        for plane, cells in zip(probabilities, truth, strict=True):
+            proposed = itertools.chain(*components([[p > threshold for p in row] for row in plane]))
+            labels = zip(itertools.chain(*components(cells)), proposed, strict=True)
+            for (true, found), (other_true, other_found) in itertools.combinations(labels, 2):
+                tp += true == other_true and found == other_found
+                fp += true != other_true and found == other_found
+                fn += true == other_true and found != other_found
+        best = max(best, f_score(tp, fp, fn))
+    return 1 - best
+
+
+SIDES = ndimage.generate_binary_structure(2, 1)
+SIDES_AND_CORNERS = ndimage.generate_binary_structure(2, 2)
+
+
+def is_simple(block):
+    """Whether the middle of 3 x 3 pixels can change sides: Bertrand's two numbers are both 1.
+
+    They count the pieces of cell, 4-connected, that share a side with it, and of membrane, 8-connected.
+    """
+    around = np.ones((3, 3), bool)
+    around[1, 1] = False
+    cells, _ = ndimage.label(block & around, SIDES)
+    _, membranes = ndimage.label(~block & around, SIDES_AND_CORNERS)
+    return len({cells[0, 1], cells[1, 0], cells[1, 2], cells[2, 1]} - {0}) == 1 and membranes == 1
+
+
+@functools.cache
+def is_simple_pattern(pattern):
+    return is_simple(np.frombuffer(pattern, bool).reshape(3, 3))
+
+
+def warp(probabilities, truth, threshold, counted=None):
+    """The truth warped to the proposal, and the places (x, y) where they still differ; arrays (H, W)."""
+    height, width = truth.shape
+    counted = np.ones_like(truth) if counted is None else counted
+    cell = np.pad(truth & counted, 1)
+    before = None
+    while True:
+        differing = [
+            (x, y)
+            for x in range(width)
+            for y in range(height)
+            if counted[y, x] and cell[y + 1, x + 1] != (float(probabilities[y, x]) > threshold)
+        ]
+        if len(differing) == before:
+            return cell[1:-1, 1:-1], differing
+        before = len(differing)
+        # Sorting keeps the order of equal ones.
+        for x, y in sorted(differing, key=lambda xy: -distance(probabilities[xy[1], xy[0]], threshold)):
+            if is_simple_pattern(cell[y : y + 3, x : x + 3].tobytes()):
+                cell[y + 1, x + 1] = not cell[y + 1, x + 1]
+
+
+def distance(p, threshold):
+    """Of a probability from the threshold, rounded as the official code rounds it."""
+    return np.float32(abs(float(p) - threshold))
+
+
+def mismatch_kinds(warped, differing, radius):
+    """What each place (x, y) where the warped truth differs from the proposal stands for."""
+    objects, _ = ndimage.label(warped, SIDES)
+    return {place: mismatch_kind(warped, objects, *place, radius) for place in differing}
+
+
+def mismatch_kind(warped, objects, x, y, radius):
+    inside = warped[y, x]
+    near = ids_around(objects, x, y)
+    if len(near - {0}) > 1:
+        return "split" if inside else "merge"
+    if near <= {0}:
+        return "object_deleted" if inside else "object_added"
+    if 0 not in near:
+        return "hole_added" if inside else "hole_deleted"
+    if not inside:
+        return "hole_added"
+    if radius > min(warped.shape):
+        radius = max(warped.shape)
+    top, left = max(y - radius, 0), max(x - radius, 0)
+    window = warped[top : y + radius + 1, left : x + radius + 1].copy()
+    window[y - top, x - left] = False
+    pieces, _ = ndimage.label(window, SIDES)
+    return "split" if len(ids_around(pieces, x - left, y - top) - {0}) > 1 else "hole_deleted"
+
+
+def ids_around(labels, x, y):
+    height, width = labels.shape
+    return {
+        int(labels[j, i])
+        for j in range(max(y - 1, 0), min(y + 2, height))
+        for i in range(max(x - 1, 0), min(x + 2, width))
+        if (j, i) != (y, x)
+    }
+
+
+def warping_error(probabilities, truth, radius=20):
+    """Least share of split and merge pixels over the thresholds 0 to 0.9, that threshold, and all shares."""
+    shares = []
+    for threshold in itertools.takewhile(lambda value: value <= 0.9, thresholds()):
+        wrong = 0
+        for plane, cells in zip(probabilities, truth, strict=True):
+            kinds = mismatch_kinds(*warp(plane, cells, threshold), radius).values()
+            wrong += sum(kind in ("split", "merge") for kind in kinds)
+        shares.append(wrong / sum(cells.size for cells in truth))
+    best = min(shares)
+    return best, list(thresholds())[shares.index(best)], shares

@@ -1,4 +1,4 @@
-"""The scores of the ISBI 2012 challenge (EM membranes) by their official definitions.
+"""The scores of the ISBI 2012 challenge (EM membranes) by their official definitions; warping: `warping`.
 
 Convention: `probabilities` are P(cell), the cell (non-membrane) is the positive class, pixels with
 p > threshold are cell, objects are 4-connected. The reference is the challenge's own code in Fiji's Trainable
@@ -6,15 +6,13 @@ Segmentation plugin; V_rand and V_info are described in Arganda-Carreras et al.,
 9:142 (2015).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ushape.errors import DataError, ShapeError
 from ushape.metrics.partitions import (
     Agreement,
     FScore,
@@ -23,16 +21,24 @@ from ushape.metrics.partitions import (
     label_components,
     thin_by_column,
 )
+from ushape.metrics.thresholds import THRESHOLDS, Planes, above, checked_planes
+
+__all__ = [
+    "THRESHOLDS",
+    "PixelError",
+    "RandError",
+    "VScore",
+    "pixel_error",
+    "rand_error",
+    "v_info",
+    "v_rand",
+    "v_scores",
+]
 
 Array = NDArray[Any]
-Planes = Array | Sequence[Array]
-"""One plane (H, W), a stack (Z, H, W), or several planes, whose sizes may differ."""
-
-THRESHOLDS: tuple[float, ...] = tuple(accumulate([0.1] * 10, initial=0.0))
-"""0, 0.1, ..., 1 as the official code makes them, by adding 0.1 ten times.
-
-The last is a hair below 1, so that p = 1 (a saturated softmax, a binary proposal) is cell at every threshold.
-"""
+Result = TypeVar("Result")
+Counts = tuple[int, int, int]
+"""True positives, false positives, false negatives."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,35 @@ class PixelError:
     fp: int
     fn: int
     by_threshold: tuple[float, ...]
-    by_slice: tuple[tuple[int, int, int], ...]
+    by_slice: tuple[Counts, ...]
+
+
+@dataclass(frozen=True)
+class RandError:
+    """Rand error (2012) of a stack: 1 - max over thresholds of the F-score of the pairs of pixels.
+
+    Attributes
+    ----------
+    score : float
+        The error, in 0..1; 0 is perfect.
+    threshold : float
+        The first threshold that reaches it.
+    tp, fp, fn : int
+        Unordered pairs of two pixels of one slice that are together in proposal and truth, in the proposal
+        only (merged), in the truth only (split), at that threshold, summed over the slices.
+    by_threshold : tuple of float
+        The error at each of `THRESHOLDS`.
+    by_slice : tuple of (tp, fp, fn)
+        The counts of each slice at that threshold.
+    """
+
+    score: float
+    threshold: float
+    tp: int
+    fp: int
+    fn: int
+    by_threshold: tuple[float, ...]
+    by_slice: tuple[Counts, ...]
 
 
 @dataclass(frozen=True)
@@ -118,13 +152,45 @@ def pixel_error(probabilities: Planes, truth: Planes, *, ignored: Planes | None 
     -----
     F = 2 tp / (2 tp + fp + fn) with counts summed over the slices (micro); 1 if nothing is cell in both.
     """
-    slices = [_counts_by_threshold(*plane) for plane in _planes(probabilities, truth, ignored)]
-    by_threshold = list(zip(*slices, strict=True))
-    sums = [tuple(map(sum, zip(*row, strict=True))) for row in by_threshold]
-    errors = [1 - 2 * tp / (2 * tp + fp + fn) if tp or fp or fn else 0.0 for tp, fp, fn in sums]
-    best = errors.index(min(errors))
-    tp, fp, fn = sums[best]
-    return PixelError(errors[best], THRESHOLDS[best], tp, fp, fn, tuple(errors), by_threshold[best])
+    return PixelError(
+        *_least_error([_pixels(*plane) for plane in checked_planes(probabilities, truth, ignored)])
+    )
+
+
+def rand_error(probabilities: Planes, truth: Planes, *, ignored: Planes | None = None) -> RandError:
+    """Rand error of the ISBI 2012 challenge as it was scored in 2012, over all slices together.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (Z, H, W) or (H, W), or a sequence of planes (H, W)
+        P(cell), 0..1. Compared as float32, as the official code does.
+    truth : ndarrays of bool or int, shaped as `probabilities`
+        Values above 0 are cell; the 4-connected components of the cell are the objects.
+    ignored : ndarrays of bool, shaped as `probabilities`, optional
+        Pixels that do not count, taken out of the truth before its objects are labelled. Not in the official
+        definition.
+
+    Returns
+    -------
+    RandError
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ or have another number of axes.
+    DataError
+        If a probability lies outside 0..1.
+
+    Notes
+    -----
+    F = 2 tp / (2 tp + fp + fn) over the pairs of pixels within a slice, counts summed over the slices
+    (micro); 1 if there is no pair to find and none found. Unlike V_rand, which replaced it: the membrane is
+    one ordinary cluster, in the proposal as in the truth, and is not thinned, and no pixel is paired with
+    itself.
+    """
+    return RandError(
+        *_least_error([_pairs(*plane) for plane in checked_planes(probabilities, truth, ignored)])
+    )
 
 
 def v_rand(probabilities: Planes, truth: Planes, *, ignored: Planes | None = None) -> VScore:
@@ -166,7 +232,7 @@ def v_scores(probabilities: Planes, truth: Planes, *, ignored: Planes | None = N
     the truth on the truth's cell pixels (`Agreement`). Cost: linear in the pixels; 5 ms per threshold for a
     slice of 512 x 512 pixels on one core.
     """
-    slices = [_agreements(*plane) for plane in _planes(probabilities, truth, ignored)]
+    slices = [_agreements(*plane) for plane in checked_planes(probabilities, truth, ignored)]
     by_threshold = list(zip(*slices, strict=True))
     return (
         _best([[agreement.rand for agreement in row] for row in by_threshold], by_threshold),
@@ -174,16 +240,37 @@ def v_scores(probabilities: Planes, truth: Planes, *, ignored: Planes | None = N
     )
 
 
-def _counts_by_threshold(
+def _pixels(
     probabilities: NDArray[np.float32], cell: NDArray[np.bool_], counted: NDArray[np.bool_]
-) -> list[tuple[int, int, int]]:
+) -> list[Counts]:
     """Cell pixels of one plane found, invented and missed at each threshold."""
     inside, outside = probabilities[cell & counted], probabilities[~cell & counted]
     counts = []
     for threshold in THRESHOLDS:
-        tp = int(np.count_nonzero(_above(inside, threshold)))
-        counts.append((tp, int(np.count_nonzero(_above(outside, threshold))), inside.size - tp))
+        tp = int(np.count_nonzero(above(inside, threshold)))
+        counts.append((tp, int(np.count_nonzero(above(outside, threshold))), inside.size - tp))
     return counts
+
+
+def _pairs(
+    probabilities: NDArray[np.float32], cell: NDArray[np.bool_], counted: NDArray[np.bool_]
+) -> list[Counts]:
+    """Pairs of pixels of one plane joined rightly, joined wrongly and torn apart at each threshold."""
+    # Label 0 is what `compare` leaves out; the membrane is to count, so that everything moves up by one.
+    clusters = np.where(counted, label_components(cell & counted) + 1, 0)
+    truth = TruthObjects(clusters.ravel(), int(clusters.max(initial=0)))
+
+    def pairs(proposal: NDArray[np.bool_]) -> Counts:
+        labels = label_components(proposal) + 1
+        agreement = compare(truth, labels.ravel(), int(labels.max(initial=1)))
+        # The agreement's pairs are ordered, and every pixel is paired with itself.
+        return (
+            (agreement.common_pairs - agreement.pixels) // 2,
+            (agreement.proposal_pairs - agreement.common_pairs) // 2,
+            (agreement.truth_pairs - agreement.common_pairs) // 2,
+        )
+
+    return _at_each_threshold(probabilities, pairs)
 
 
 def _agreements(
@@ -191,22 +278,41 @@ def _agreements(
 ) -> list[Agreement]:
     """Agreement of one plane at each threshold."""
     # By column, because that is the order in which the official thinning scans.
-    probabilities = np.ascontiguousarray(probabilities.T)
     components = label_components((cell & counted).T)
     truth = TruthObjects(components.ravel(), int(components.max(initial=0)))
-    agreements: list[Agreement] = []
+
+    def agreement(proposal: NDArray[np.bool_]) -> Agreement:
+        labels, cells = thin_by_column(proposal)
+        return compare(truth, labels.ravel(), cells)
+
+    return _at_each_threshold(np.ascontiguousarray(probabilities.T), agreement)
+
+
+def _at_each_threshold(
+    probabilities: NDArray[np.float32], judge: Callable[[NDArray[np.bool_]], Result]
+) -> list[Result]:
+    """Judge the cell pixels of one plane at each threshold, equal ones only once."""
+    results: list[Result] = []
     previous = -1
     for threshold in THRESHOLDS:
-        proposal = _above(probabilities, threshold)
+        proposal = above(probabilities, threshold)
         pixels = int(np.count_nonzero(proposal))
         # The sets of cell pixels are nested: an equal count is an equal set, with an equal result.
-        if pixels == previous:
-            agreements.append(agreements[-1])
-        else:
-            labels, cells = thin_by_column(proposal)
-            agreements.append(compare(truth, labels.ravel(), cells))
+        results.append(results[-1] if pixels == previous else judge(proposal))
         previous = pixels
-    return agreements
+    return results
+
+
+def _least_error(
+    slices: Sequence[Sequence[Counts]],
+) -> tuple[float, float, int, int, int, tuple[float, ...], tuple[Counts, ...]]:
+    """Reduce counts by slice and threshold to the values of a `PixelError` or `RandError`."""
+    by_threshold = list(zip(*slices, strict=True))
+    sums = [tuple(map(sum, zip(*row, strict=True))) for row in by_threshold]
+    errors = [1 - 2 * tp / (2 * tp + fp + fn) if tp or fp or fn else 0.0 for tp, fp, fn in sums]
+    best = errors.index(min(errors))
+    tp, fp, fn = sums[best]
+    return errors[best], THRESHOLDS[best], tp, fp, fn, tuple(errors), by_threshold[best]
 
 
 def _best(table: Sequence[Sequence[FScore]], agreements: Sequence[tuple[Agreement, ...]]) -> VScore:
@@ -222,32 +328,3 @@ def _best(table: Sequence[Sequence[FScore]], agreements: Sequence[tuple[Agreemen
         tuple(table[best]),
         agreements[best],
     )
-
-
-def _planes(
-    probabilities: Planes, truth: Planes, ignored: Planes | None
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Check proposals and their truth plane by plane: P(cell), what is cell, what counts."""
-    proposals, truths = _as_planes(probabilities), _as_planes(truth)
-    masks = _as_planes(ignored) if ignored is not None else [np.zeros(t.shape, np.bool_) for t in truths]
-    shapes = [[plane.shape for plane in planes] for planes in (proposals, truths, masks)]
-    if not proposals or not shapes[0] == shapes[1] == shapes[2] or any(len(s) != 2 for s in shapes[0]):
-        found = [f"{len(planes)} of {' and '.join(map(str, dict.fromkeys(planes)))}" for planes in shapes]
-        raise ShapeError(
-            "probabilities, truth and ignored pixels must be equally many planes (H, W) of equal sizes; "
-            f"got {found[0]}, {found[1]} and {found[2]}"
-        )
-    for proposal, labels, mask in zip(proposals, truths, masks, strict=True):
-        low, high = float(proposal.min(initial=1)), float(proposal.max(initial=0))
-        if not (low >= 0 and high <= 1):  # not "low < 0 or high > 1": NaN must not pass
-            raise DataError(f"probabilities must lie in 0..1, found {low:g}..{high:g}")
-        yield proposal.astype(np.float32), labels > 0, ~np.asarray(mask, np.bool_)
-
-
-def _as_planes(planes: Planes) -> list[Array]:
-    return [planes] if isinstance(planes, np.ndarray) and planes.ndim == 2 else list(planes)
-
-
-def _above(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    # float64: a plain number would be rounded to float32 first, and p = 0.3 would no longer be above it.
-    return np.asarray(probabilities > np.float64(threshold))
