@@ -1,10 +1,19 @@
 """What a model file says about itself, and how words on the command line become numbers."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ushape.errors import ConfigError
 
@@ -98,11 +107,101 @@ class ClassInfo(Frozen):
 
 
 class Postprocessing(Frozen):
-    """From probabilities to objects: threshold, connected components, smallest area in pixels."""
+    """How the probabilities of a plane become objects; `ushape.instances.instances` does it.
 
-    threshold: float = Field(default=0.5, ge=0, le=1)
+    Attributes
+    ----------
+    threshold : float
+        Pixels whose probability of not being background is above it, 0 to 1, belong to objects.
+    min_area : int
+        Smaller objects, in pixels, are dropped.
+    connectivity : {4, 8}
+        Whether pixels that touch by a corner alone are of one object (8) or not (4).
+    min_area_um2 : float, optional
+        Smaller objects, in square micrometres, are dropped too; for images that tell their pixel size.
+    split : {"none", "probability", "distance"}
+        Whether a watershed parts what touches: between peaks of the probability, or between peaks of the
+        distance to the border of the object. What has no peak of the probability is dropped.
+    seed_threshold : float
+        For "probability": pixels above it, 0 to 1, that touch make one peak; at least `threshold`.
+    seed_depth_px : float
+        For "distance": a peak rises by more than this, in pixels, over the pass to a higher one.
+    fill_holes : bool
+        Whether background that one object encloses becomes part of it. Other objects in there stay.
+    border : {"keep", "remove"}
+        What becomes of objects that touch the border of the image.
+    foi_px : int
+        Objects entirely within a frame of this width, in pixels, along the border of the image are dropped
+        (the field of interest of the Cell Tracking Challenge); 0: none are.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a value is out of its range.
+
+    Examples
+    --------
+    What the scripts of the network released in 2015 do (area above 500 px, bwconncomp, FOI_E = 50):
+
+    >>> Postprocessing(connectivity=8, min_area=501, foi_px=50).in_words()
+    'above 0.5, 8-connected, at least 501 px, not entirely within 50 px of the border'
+    """
+
+    threshold: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
     min_area: int = Field(default=0, ge=0)
     connectivity: Literal[4, 8] = 4
+    min_area_um2: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    split: Literal["none", "probability", "distance"] = "none"
+    seed_threshold: float = Field(default=0.8, ge=0, le=1, allow_inf_nan=False)
+    seed_depth_px: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    fill_holes: bool = False
+    border: Literal["keep", "remove"] = "keep"
+    foi_px: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _peaks_are_in_objects(self) -> Self:
+        if self.split == "probability" and self.seed_threshold < self.threshold:
+            seed, threshold = f"{self.seed_threshold:g}", f"{self.threshold:g}"
+            raise ValueError(
+                f"peaks above {seed} cannot part objects above {threshold}; give a threshold of at most "
+                f"{seed}, or peaks above {threshold} or more (--split probability:{threshold})"
+            )
+        return self
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """Give a checked copy with some settings changed.
+
+        Raises
+        ------
+        ConfigError
+            If a setting does not exist, or its value is not possible.
+        """
+        try:
+            return type(self).model_validate(self.model_dump() | dict(changes))
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
+            place = f"{first['loc'][0]} {first['input']!r}: " if first["loc"] else ""
+            raise ConfigError(f"objects cannot be found so: {place}{what[:1].lower()}{what[1:]}") from error
+
+    def in_words(self) -> str:
+        """Every setting that has an effect, in one line."""
+        words = [f"above {self.threshold:g}", f"{self.connectivity}-connected"]
+        if self.split == "probability":
+            words.append(f"split between peaks above {self.seed_threshold:g}")
+        if self.split == "distance":
+            words.append(f"split between peaks of the distance {self.seed_depth_px:g} px deep")
+        if self.fill_holes:
+            words.append("holes filled")
+        if self.min_area:
+            words.append(f"at least {self.min_area} px")
+        if self.min_area_um2:
+            words.append(f"at least {self.min_area_um2:g} um2")
+        if self.border == "remove":
+            words.append("none at the border")
+        if self.foi_px:
+            words.append(f"not entirely within {self.foi_px} px of the border")
+        return ", ".join(words)
 
 
 class ModelHeader(Frozen):
@@ -171,3 +270,49 @@ def parse_bytes(text: str) -> int:
     if size < 1:
         raise ConfigError(f"not a size in bytes: {text!r}; write for example 4GB or 512MB")
     return int(size)
+
+
+def parse_area(text: str) -> dict[str, Any]:
+    """Settings of `Postprocessing` for a smallest area such as `30` (pixels) or `7.5um2`.
+
+    Raises
+    ------
+    ConfigError
+        If `text` is not an area.
+
+    Examples
+    --------
+    >>> parse_area("30"), parse_area("7.5um2")
+    ({'min_area': 30, 'min_area_um2': None}, {'min_area': 0, 'min_area_um2': 7.5})
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(px|um2)?", text.strip().lower())
+    if match is not None and match[2] == "um2":
+        return {"min_area": 0, "min_area_um2": float(match[1])}
+    if match is not None and match[1].isdigit():
+        return {"min_area": int(match[1]), "min_area_um2": None}
+    raise ConfigError(f"not an area: {text!r}; write for example 30 (whole pixels) or 30um2")
+
+
+def parse_split(text: str) -> dict[str, Any]:
+    """Settings of `Postprocessing` for `none`, `probability`, `distance`, or with seeds `distance:1.5`.
+
+    Raises
+    ------
+    ConfigError
+        If `text` is none of these.
+
+    Examples
+    --------
+    >>> parse_split("distance"), parse_split("probability:0.9")
+    ({'split': 'distance'}, {'split': 'probability', 'seed_threshold': 0.9})
+    """
+    match = re.fullmatch(r"none|(probability|distance)(?::(\d+(?:\.\d+)?))?", text.strip().lower())
+    if match is None:
+        raise ConfigError(
+            f"not a way to split objects: {text!r}; write none, probability or distance, or with the height "
+            "of the seeds probability:0.9 or distance:1.5"
+        )
+    if match[2] is None:
+        return {"split": match[1] or "none"}
+    seeds = {"probability": "seed_threshold", "distance": "seed_depth_px"}
+    return {"split": match[1], seeds[match[1]]: float(match[2])}

@@ -1,5 +1,6 @@
 """Segmenter and files: results against a direct pass through the network; every refusal with its message."""
 
+import csv
 import json
 import re
 import shutil
@@ -11,10 +12,11 @@ import pytest
 import tifffile
 import torch
 from PIL import Image as Pillow
+from small_model import CLASSES, make_model
 
 from ushape.backends import PyTorchBackend, pytorch, resident_memory
 from ushape.checkpoint import save_model
-from ushape.config import ClassInfo, ModelHeader, Postprocessing, UNetConfig
+from ushape.config import ModelHeader, Postprocessing, UNetConfig
 from ushape.errors import (
     CheckpointError,
     ConfigError,
@@ -26,21 +28,6 @@ from ushape.errors import (
 )
 from ushape.models import UNet
 from ushape.predict import Segmenter, predict_files
-
-CLASSES = (
-    ClassInfo(name="background", value=0, color=(0, 0, 0)),
-    ClassInfo(name="cell", value=255, color=(255, 80, 0)),
-    ClassInfo(name="debris", value=7, color=(0, 80, 255)),
-)
-
-
-def make_model(*, in_channels=1, classes=2, **header):
-    """A small network whose probabilities lie on both sides of a half."""
-    torch.manual_seed(3)
-    network = UNet(in_channels, classes, width=4, depth=2).eval()
-    architecture = UNetConfig(in_channels=in_channels, classes=classes, width=4, depth=2)
-    names = CLASSES[: max(classes, 2)]
-    return network, ModelHeader(name="small", architecture=architecture, classes=names, **header)
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +149,10 @@ def test_objects_of_a_stack_are_numbered_on(grey):
     count = int(ids[0].max())
     assert count > 2
     np.testing.assert_array_equal(ids[1], np.where(ids[0] > 0, ids[0] + count, 0))
-    assert [one.id for _, one in result.objects()] == list(range(1, 2 * count + 1))
-    assert {plane for plane, _ in result.objects()} == {0, 1}
+    assert result.objects()["id"].tolist() == list(range(1, 2 * count + 1))
+    assert result.objects()["plane"].tolist() == [0] * count + [1] * count
+    areas = np.bincount(ids[0].ravel())[1:].tolist()
+    assert result.objects()["area_px"].tolist() == areas + areas
 
 
 def test_objects_use_the_threshold_of_the_model(grey):
@@ -172,16 +161,16 @@ def test_objects_use_the_threshold_of_the_model(grey):
     areas = np.bincount(result.instances().ravel())[1:]
     assert areas.min() >= 2
     assert (result.probabilities[1][result.instances() > 0] > 0.3).all()
-    assert {one.class_index for _, one in result.objects()} == {1}
+    assert set(result.objects()["class"]) == {1}
 
 
 def test_objects_of_several_classes_have_their_class(grey):
     result = Segmenter(*make_model(classes=3), device="cpu")(grey)
     found = result.objects()
-    assert {one.class_index for _, one in found} == {1, 2}
+    assert set(found["class"]) == {1, 2}
     likely = result.probabilities[1:].argmax(0) + 1
-    for _, one in found:
-        assert set(likely[result.instances() == one.id]) == {one.class_index}
+    for number, kind in zip(found["id"], found["class"], strict=True):
+        assert set(likely[result.instances() == number]) == {kind}
 
 
 def test_overlay_shows_classes_or_outlines(grey):
@@ -362,9 +351,12 @@ def test_report_tells_how_the_result_came_about(model, images, tmp_path):
     assert report["seconds"] > 0
     assert report["megapixels_per_s"] == pytest.approx(3 * 70 * 90 / 1e6 / report["seconds"], rel=0.01)
     assert report["peak_memory_bytes"] > 1e7
-    assert "um2" not in str(report)
+    assert "area_um2" not in str(report["classes"])
     table = (tmp_path / "b_objects.csv").read_text().splitlines()
-    assert table[0] == "id,class,centroid_y,centroid_x,top,left,bottom,right,area_px,plane"
+    assert table[0] == (
+        "id,class,centroid_y,centroid_x,top,left,bottom,right,area_px,perimeter_px,eccentricity,"
+        "intensity_mean,intensity_min,intensity_max,plane"
+    )
     assert len(table) == report["objects"] + 1
 
 
@@ -377,10 +369,17 @@ def test_areas_in_micrometres_where_the_pixel_size_is_known(model, tmp_path, gre
     assert report["image"]["pixel_size_um"] == [0.25, 0.5]
     for one in report["classes"]:
         assert one["area_um2"] == one["area_px"] * 0.125
-    head, first = (tmp_path / "out" / "a_objects.csv").read_text().splitlines()[:2]
-    assert head.endswith("area_px,area_um2")
-    area_px, area_um2 = first.split(",")[-2:]
-    assert float(area_um2) == int(area_px) * 0.125
+    with (tmp_path / "out" / "a_objects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == report["objects"]
+    for row in rows:
+        assert float(row["area_um2"]) == int(row["area_px"]) * 0.125
+        assert float(row["bottom_um"]) == int(row["bottom"]) * 0.25
+        assert float(row["centroid_x_um"]) == pytest.approx((float(row["centroid_x"]) + 0.5) * 0.5, rel=1e-8)
+    assert "perimeter_um" not in rows[0]
+    assert report["notes"] == [
+        "pixels of 0.25 x 0.5 um are not square: objects have no perimeter in um",
+    ]
 
 
 def test_a_stack_is_written_as_tiff_whatever_its_name(model, tmp_path, grey):

@@ -253,6 +253,30 @@ def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
+def write_geojson(path: Path | str, features: Iterable[Mapping[str, Any]]) -> None:
+    """Write a FeatureCollection of GeoJSON (RFC 7946), one feature on each line.
+
+    Parameters
+    ----------
+    path : path
+        `.geojson`.
+    features : iterable of mapping
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite, which JSON does not have.
+    OutputError
+        If the file cannot be written.
+    """
+    lines = (json.dumps(one, ensure_ascii=False, allow_nan=False, default=_plain) for one in features)
+    with written_beside(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [\n')
+        for place, line in enumerate(lines):
+            file.write(f",\n{line}" if place else line)
+        file.write("\n]}\n")
+
+
 def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table: comma-separated, UTF-8, one header line.
 

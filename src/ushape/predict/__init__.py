@@ -1,6 +1,7 @@
 """A trained network applied: to one image or stack in Python, or to files."""
 
 from ushape.predict.files import FileResult, predict_files
-from ushape.predict.segmenter import Segmentation, Segmenter
+from ushape.predict.segmentation import Segmentation
+from ushape.predict.segmenter import Segmenter
 
 __all__ = ["FileResult", "Segmentation", "Segmenter", "predict_files"]

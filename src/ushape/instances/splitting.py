@@ -1,0 +1,106 @@
+"""Part objects that touch, by a watershed that starts from one seed per object."""
+
+from typing import Any, Literal
+
+import cc3d
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Connectivity = Literal[4, 8]
+
+
+def split_by_probability(
+    ids: Array, kinds: Array, foreground: Array, seed_threshold: float, connectivity: Connectivity
+) -> Array:
+    """Part components between the regions in which the probability exceeds a second, higher threshold.
+
+    Parameters
+    ----------
+    ids : ndarray of int, shape (H, W)
+        Components 1..n, 0 is background.
+    kinds : ndarray of int, shape (H, W)
+        Class of each pixel of a component, 0 where it is not known (a filled hole).
+    foreground : ndarray of float, shape (H, W)
+        Probability, 0 to 1.
+    seed_threshold : float
+    connectivity : {4, 8}
+
+    Returns
+    -------
+    ndarray of int32, shape (H, W)
+        Objects 1..m line by line. A component without a seed is gone.
+    """
+    seeds = cc3d.connected_components(
+        np.where(foreground > seed_threshold, ids, 0), connectivity=connectivity
+    )
+    return _grown(seeds.astype(np.int32), ids, kinds, -foreground, connectivity)
+
+
+def split_by_distance(ids: Array, kinds: Array, depth_px: float, connectivity: Connectivity) -> Array:
+    """Part components between the peaks of the distance to their border.
+
+    Parameters
+    ----------
+    ids, kinds, connectivity
+        See `split_by_probability`.
+    depth_px : float
+        Pixels by which a peak rises at least above the pass to a higher peak.
+
+    Returns
+    -------
+    ndarray of int32, shape (H, W)
+        Objects 1..m line by line.
+    """
+    import edt
+
+    from ushape.instances.peaks import peaks
+
+    ids = ids.astype(np.int32)
+    # Beyond the border of the image an object goes on: there is no background to be distant from.
+    distance = edt.edt(ids.astype(np.uint32), black_border=False, parallel=1)
+    inside = np.flatnonzero(ids)
+    descending = inside[np.argsort(-distance.ravel()[inside], kind="stable")]
+    found = peaks(distance, ids, descending, depth_px)
+    seeds = np.zeros(ids.shape, np.int32)
+    seeds.ravel()[found] = np.arange(1, len(found) + 1)
+    return _grown(seeds, ids, kinds, -distance, connectivity)
+
+
+def _grown(seeds: Array, ids: Array, kinds: Array, landscape: Array, connectivity: Connectivity) -> Array:
+    """Let seeds 1..m grow uphill within their components; where there is only one, it takes all."""
+    owners = np.zeros(int(seeds.max()) + 1, np.int64)  # component of each seed
+    owners[seeds] = ids
+    count = np.bincount(owners[1:], minlength=int(ids.max()) + 1)  # seeds of each component
+    only = np.zeros(len(count), np.int32)
+    only[owners[1:]] = np.arange(1, len(owners))
+    only[count > 1] = 0
+    objects = only[ids]
+    steps = 1 if connectivity == 4 else 2
+    for contested in _planes_apart(ids, kinds, count > 1):
+        from skimage.segmentation import watershed
+
+        markers = np.where(contested, seeds, 0)
+        objects += watershed(  # type: ignore[no-untyped-call]
+            landscape, markers, connectivity=steps, mask=contested
+        )
+    return _line_by_line(objects, len(owners))
+
+
+def _planes_apart(ids: Array, kinds: Array, chosen: Array) -> list[Array]:
+    """Masks of the chosen components, one per class: those of one class never touch each other."""
+    class_of = np.zeros(len(chosen), kinds.dtype)
+    known = kinds > 0
+    class_of[ids[known]] = kinds[known]
+    return [((class_of == kind) & chosen)[ids] for kind in np.unique(class_of[chosen])]
+
+
+def _line_by_line(objects: Array, count: int) -> Array:
+    """Number objects in the order of their first pixels."""
+    pixels = np.flatnonzero(objects)[::-1]
+    first = np.full(count, objects.size)
+    first[objects.ravel()[pixels]] = pixels  # of several values for one place the last one stays
+    first[0] = -1
+    numbers = np.empty(count, np.int32)
+    numbers[np.argsort(first)] = np.arange(count)
+    renumbered: Array = numbers[objects]
+    return renumbered

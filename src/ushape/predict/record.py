@@ -1,0 +1,106 @@
+"""How a result came about: the content of its JSON file, and one line of it for the screen."""
+
+from typing import Any
+
+import numpy as np
+
+from ushape.backends import peak_memory
+from ushape.config import Postprocessing
+from ushape.instances.measurements import has_square_pixels
+from ushape.predict.segmentation import Segmentation
+
+
+def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]:
+    """Tell image, tile plan, precision and results of a segmentation; the model's file is not known here.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    with_objects : bool
+        Whether objects were asked for; else they are not looked for, and the record says None.
+    """
+    image, plan = segmentation.image, segmentation.plan
+    count, channels, height, width = image.planes.shape
+    geometry = segmentation.backend.geometry
+    return {
+        "model": {"name": segmentation.header.name},
+        "image": {
+            "file": str(image.path),
+            "planes": count,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "dtype": str(image.array.dtype),
+            "pixel_size_um": image.pixel_size_um,
+        },
+        "tiles": {
+            "number": len(plan),
+            "keep": plan.keep,
+            "input": plan.input,
+            "margin": geometry.margin,
+            "period": geometry.period,
+            "reason": plan.reason,
+        },
+        "precision": segmentation.precision,
+        "device": str(segmentation.backend.device),
+        "average": "none",
+        "classes": _class_areas(segmentation),
+        "postprocessing": segmentation.header.postprocessing.model_dump() if with_objects else None,
+        "objects": len(segmentation.objects()["id"]) if with_objects else None,
+        "notes": _notes(segmentation, with_objects),
+    }
+
+
+def speed(segmentation: Segmentation, seconds: float) -> dict[str, float]:
+    """Tell what it took."""
+    count, _, height, width = segmentation.image.planes.shape
+    return {
+        "seconds": seconds,
+        "megapixels_per_s": count * height * width / 1e6 / seconds,
+        "peak_memory_bytes": peak_memory(),
+    }
+
+
+def summary(name: str, record: dict[str, Any]) -> str:
+    """One line: size, tiles, precision, objects, time."""
+    size, tiles = record["image"], record["tiles"]
+    planes = f"{size['planes']} x " if size["planes"] > 1 else ""
+    keep = " x ".join(str(side) for side in dict.fromkeys(tiles["keep"]))
+    parts = [
+        f"{planes}{size['height']} x {size['width']} px",
+        f"{tiles['number']} tiles of {keep}" if tiles["number"] > 1 else "1 tile",
+        "exact" if record["precision"] != "bf16" else "bf16",
+        f"{record['seconds']:.1f} s",
+    ]
+    if record["objects"] is not None:
+        parts.insert(3, f"{record['objects']} objects")
+    return f"{name}: {', '.join(parts)}"
+
+
+def objects_in_words(record: dict[str, Any]) -> str | None:
+    """One line: how objects were found; None if they were not looked for."""
+    settings = record["postprocessing"]
+    return None if settings is None else f"objects: {Postprocessing(**settings).in_words()}"
+
+
+def _notes(segmentation: Segmentation, with_objects: bool) -> list[str]:
+    image, notes = segmentation.image, [*segmentation.notes]
+    if image.is_stack:
+        notes.append("planes are segmented one by one; an overlay shows the middle one")
+    size = image.pixel_size_um
+    if with_objects and size is not None and not has_square_pixels(size):
+        pixels = f"pixels of {size[0]:g} x {size[1]:g} um"
+        notes.append(f"{pixels} are not square: objects have no perimeter in um")
+    return notes
+
+
+def _class_areas(segmentation: Segmentation) -> list[dict[str, Any]]:
+    classes = segmentation.header.classes
+    counts = np.bincount(segmentation.classes.ravel(), minlength=len(classes)).tolist()
+    size = segmentation.image.pixel_size_um
+    pixel_area = None if size is None else size[0] * size[1]
+    return [
+        {"index": index, "name": info.name, "area_px": counts[index]}
+        | ({"area_um2": counts[index] * pixel_area} if pixel_area else {})
+        for index, info in enumerate(classes)
+    ]

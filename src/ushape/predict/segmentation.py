@@ -1,0 +1,297 @@
+"""What a network says about an image of any size: probabilities, classes and objects.
+
+All of it is equal to one pass over the whole image.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ushape import pictures
+from ushape.backends import PyTorchBackend, resident_memory
+from ushape.config import ModelHeader, Postprocessing
+from ushape.errors import ShapeError
+from ushape.instances import features, instances, measure, require_applicable
+from ushape.io import Image
+from ushape.tiling import TilePlan, plan_for_memory, run_tiled
+
+Array = np.ndarray[Any, Any]
+
+
+class Segmentation:
+    """What a network says about an image or a stack; computed when asked for, then kept.
+
+    A stack goes through the network plane by plane, and only what is asked for is kept: its classes take a
+    byte per pixel, its probabilities four per class. Where several results of a stack are wanted, `compute`
+    gives them in one pass.
+
+    Attributes
+    ----------
+    image : Image
+        What was segmented.
+    header : ModelHeader
+        Of the model.
+    backend : PyTorchBackend
+        What computes the network.
+    plan : TilePlan
+        How each plane is cut into tiles.
+    precision : {"fp32", "bf16", "fp64"}
+        What the network is computed in. In fp32, tiles equal a pass over the whole image within 1e-5; in
+        bf16 they differ from it by the rounding of bf16 itself (measured: logits by 1.5 % of the largest).
+    notes : tuple of str
+        What was done to the image that the user should know.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        header: ModelHeader,
+        backend: PyTorchBackend,
+        max_memory: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.image = image
+        self.precision = backend.precision
+        self.header, self.backend, self._progress = header, backend, progress
+        self._planes, self.notes = _channels_for(image, header.architecture.in_channels)
+        self._channels = max(header.architecture.classes, 2)
+        self.plan = self._plan(max_memory)
+        self._tiles_done = 0
+        self._probabilities: Array | None = None
+        self._classes: Array | None = None
+        self._instances: Array | None = None
+        self._objects: dict[str, Array] = {}
+
+    @property
+    def probabilities(self) -> Array:
+        """Probability of each class: float32, shape (C, H, W), for a stack (Z, C, H, W), 0 to 1.
+
+        Softmax over the classes; a network with a single sigmoid channel gives two, 1 - p and p.
+        """
+        self.compute(probabilities=True)
+        return self._like_image(self._probabilities)
+
+    @property
+    def classes(self) -> Array:
+        """Most probable class: uint8, shape (H, W), for a stack (Z, H, W)."""
+        self.compute()
+        return self._like_image(self._classes)
+
+    def instances(self, postprocessing: Postprocessing | None = None) -> Array:
+        """Objects as the model's post-processing finds them, or as another one does.
+
+        Parameters
+        ----------
+        postprocessing : Postprocessing, optional
+            Another way to find objects. Only the ids are made with it: `objects`, `outlines` and `overlay`
+            stay with the model's. With a stack it means one more pass through the network, unless
+            `probabilities` were asked for before.
+
+        Returns
+        -------
+        ndarray of uint16 (uint32 from 65,536 objects on), shape (H, W), for a stack (Z, H, W)
+            Ids 1..n without gaps, 0 is background. Planes of a stack are independent: their objects are
+            numbered on from plane to plane. Objects of different classes are different objects.
+
+        Raises
+        ------
+        ConfigError
+            If the post-processing cannot be applied; see `ushape.instances.require_applicable`.
+        """
+        if postprocessing is None or postprocessing == self.header.postprocessing:
+            self.compute(instances=True)
+            return self._like_image(self._instances)
+        self._require_applicable(postprocessing)
+        planes = self._each_plane(keep=len(self._planes) == 1)
+        return self._like_image(_numbered_on([self._find_objects(plane, postprocessing) for plane in planes]))
+
+    def objects(self) -> dict[str, Array]:
+        """Measurements of `instances()`: columns by name, with the unit in it, and rows by ascending id.
+
+        See `ushape.instances.measure` for the columns; those of a stack end with `plane`, from 0. Grey values
+        are those of the file. `pandas.DataFrame` takes it as it is.
+        """
+        self.compute(instances=True)
+        return self._objects
+
+    def outlines(self) -> dict[str, Any]:
+        """Outlines of `instances()` as GeoJSON; see `ushape.instances.features`.
+
+        Returns
+        -------
+        dict
+            A FeatureCollection, for `json.dump`.
+        """
+        self.compute(instances=True)
+        assert self._instances is not None
+        found: list[dict[str, Any]] = []
+        for place, ids in enumerate(self._instances):
+            plane = place if self.image.is_stack else None
+            found += features(ids, self._rows_of(place), self.header.classes, plane=plane)
+        return {"type": "FeatureCollection", "features": found}
+
+    def overlay(self, plane: int | None = None, *, objects: bool = False) -> Array:
+        """Draw the result on the image: class colours, or outlines of the objects.
+
+        Parameters
+        ----------
+        plane : int, optional
+            Of a stack; the middle one if not given.
+        objects : bool
+            Outlines of the objects in place of class colours.
+
+        Returns
+        -------
+        ndarray of uint8, shape (H, W, 3)
+        """
+        place = len(self._planes) // 2 if plane is None else plane
+        self.compute(instances=objects)
+        picture = pictures.display(self._planes[place])
+        if objects:
+            assert self._instances is not None
+            return pictures.draw_outlines(picture, self._instances[place])
+        assert self._classes is not None
+        return pictures.blend(picture, self._classes[place], [info.color for info in self.header.classes])
+
+    def compute(self, *, probabilities: bool = False, instances: bool = False) -> None:
+        """Compute classes and, if asked for, probabilities and instances in one pass; nothing twice."""
+        probabilities = probabilities and self._probabilities is None
+        instances = instances and self._instances is None
+        if self._classes is not None and not probabilities and not instances:
+            return
+        if instances:
+            self._require_applicable(self.header.postprocessing)
+        count, _, height, width = self._planes.shape
+        classes = np.empty((count, height, width), np.uint8)
+        ids: list[Array] = []
+        tables: list[dict[str, Array]] = []
+        # A single plane is always kept: it is there anyway, and everything else follows from it.
+        for place, plane in enumerate(self._each_plane(keep=probabilities or count == 1)):
+            classes[place] = plane.argmax(0)
+            if instances:
+                ids.append(self._find_objects(plane, self.header.postprocessing))
+                tables.append(self._measured(ids[-1], place, plane))
+        self._classes = classes
+        if instances:
+            self._instances, self._objects = _numbered_on(ids), self._as_one(tables)
+
+    def _each_plane(self, *, keep: bool) -> Iterator[Array]:
+        """Probabilities of one plane after the other, (C, H, W): those known, or new ones."""
+        if self._probabilities is not None:
+            yield from self._probabilities
+            return
+        count, _, height, width = self._planes.shape
+        kept = np.empty((count, self._channels, height, width), np.float32) if keep else None
+        self._tiles_done = 0
+        for place, values in enumerate(self._planes):
+            image = self.header.normalization.apply(values)
+            out = None if kept is None else kept[place]
+            yield run_tiled(image, self._probabilities_of_tile, self.plan, self._channels, out)
+        self._probabilities = kept
+
+    def _probabilities_of_tile(self, tile: Array) -> Array:
+        result = probabilities_of(self.backend(tile))
+        self._tiles_done += 1
+        if self._progress is not None:
+            self._progress(self._tiles_done, len(self.plan) * len(self._planes))
+        return result
+
+    def _find_objects(self, plane: Array, postprocessing: Postprocessing) -> Array:
+        size = self.image.pixel_size_um
+        return instances(plane[1:].sum(0), postprocessing, classes=_kinds(plane), pixel_size_um=size)
+
+    def _measured(self, ids: Array, place: int, plane: Array) -> dict[str, Array]:
+        size = self.image.pixel_size_um
+        return measure(ids, classes=_kinds(plane), image=self._planes[place], pixel_size_um=size)
+
+    def _as_one(self, tables: list[dict[str, Array]]) -> dict[str, Array]:
+        """One table of all planes, its objects numbered on."""
+        table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
+        table["id"] = np.arange(1, len(table["id"]) + 1)
+        if self.image.is_stack:
+            table["plane"] = np.repeat(np.arange(len(tables)), [len(one["id"]) for one in tables])
+        return table
+
+    def _rows_of(self, place: int) -> dict[str, Array]:
+        """Rows of the table of objects that are of one plane."""
+        if not self.image.is_stack:
+            return self._objects
+        here = self._objects["plane"] == place
+        return {name: values[here] for name, values in self._objects.items()}
+
+    def _require_applicable(self, postprocessing: Postprocessing) -> None:
+        image = self.image.path or "the image"
+        require_applicable(postprocessing, self._planes.shape[-2:], self.image.pixel_size_um, image)
+
+    def _plan(self, max_memory: int | None) -> TilePlan:
+        backend = self.backend
+        count, channels, height, width = self._planes.shape
+        # Beside the tile: the normalised plane, its probabilities, and the classes of all planes.
+        beside = height * width * (4 * (channels + self._channels) + count) + backend.fixed_bytes
+        if max_memory is None:
+            budget = backend.available_memory() / 2
+        else:
+            budget = max_memory - (resident_memory() if backend.device.type == "cpu" else 0)
+        geometry = backend.geometry
+        return plan_for_memory(height, width, geometry, backend.bytes_per_input_pixel, budget - beside)
+
+    def _like_image(self, results: Array | None) -> Array:
+        assert results is not None
+        return results if self.image.is_stack else results[0]
+
+
+def probabilities_of(logits: Array) -> Array:
+    """Probability of each class from the logits of a network.
+
+    Parameters
+    ----------
+    logits : ndarray of float, shape (K, H, W)
+
+    Returns
+    -------
+    ndarray of float, shape (K, H, W); (2, H, W) for K = 1
+        Softmax over K classes (Ronneberger 2015, section 3); for K = 1 the sigmoid p as (1 - p, p).
+    """
+    if len(logits) == 1:  # sigmoid(x) is the softmax of (0, x)
+        logits = np.concatenate([np.zeros_like(logits), logits])
+    exponentials = np.exp(logits - logits.max(0))
+    return exponentials / exponentials.sum(0)  # type: ignore[no-any-return]
+
+
+def _kinds(plane: Array) -> Array | None:
+    """Foreground class of each pixel, from probabilities (C, H, W); None if there is but one.
+
+    With two classes all objects are of class 1, also where the threshold is below a half.
+    """
+    return (plane[1:].argmax(0) + 1).astype(np.uint8) if len(plane) > 2 else None
+
+
+def _numbered_on(planes: list[Array]) -> Array:
+    """Stack the ids of planes, numbered on from plane to plane."""
+    counts = [int(ids.max()) for ids in planes]
+    dtype = np.uint16 if sum(counts) < 2**16 else np.uint32
+    before = np.cumsum([0, *counts[:-1]]).tolist()
+    return np.stack(
+        [np.where(ids > 0, ids.astype(np.uint32) + n, 0) for ids, n in zip(planes, before, strict=True)]
+    ).astype(dtype)
+
+
+def _channels_for(image: Image, wanted: int) -> tuple[Array, tuple[str, ...]]:
+    """The planes of an image, (Z, C, H, W), with the channels a network wants, and what was done to them."""
+    planes = image.planes
+    channels = planes.shape[1]
+    if channels == wanted:
+        return planes, ()
+    name = image.path or "the image"
+    if wanted == 1 and channels == 3:
+        if (planes[:, 1:] == planes[:, :1]).all():
+            return planes[:, :1], ("the three colour channels are equal; used as one grey channel",)
+        fix = "convert it to grey values, or use a model trained on colour images"
+    elif wanted == 3 and channels == 1:
+        fix = "convert it to RGB, or use a model trained on grey images"
+    else:
+        fix = f"give an image with {wanted}, or its axes if they were misread"
+    kinds = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
+    has, wants = kinds.get(channels, f"{channels} channels"), kinds.get(wanted, f"{wanted} channels")
+    raise ShapeError(f"{name} has {has}, the model takes {wants}; {fix}")

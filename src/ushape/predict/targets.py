@@ -1,0 +1,164 @@
+"""Which images are predicted, and which files their results become."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from glob import glob
+from pathlib import Path
+
+from ushape.errors import ConfigError, DataError, ImageFormatError, OutputError
+from ushape.io import image_size, is_image
+
+LAYOUTS = ("plain", "ctc")
+"""Names of results: after the image in one folder, or as the Cell Tracking Challenge wants them."""
+
+_PNG_INPUTS = {".png", ".jpg", ".jpeg"}
+_ENDINGS = {
+    "probabilities": "_probabilities.tif",
+    "instances": "_instances.tif",
+    "objects": "_objects.csv",
+    "outlines": "_outlines.geojson",
+    "overlay": "_overlay.png",
+    "json": ".json",
+}
+_OUR_PICTURES = ("_classes", "_probabilities", "_instances", "_overlay")
+
+Targets = dict[str, Path]
+
+
+def find_inputs(inputs: Sequence[str | Path]) -> list[Path]:
+    """Image files named by paths, folders and globs, each once, in the order given.
+
+    Raises
+    ------
+    ImageFormatError
+        If a file does not exist, a folder holds no image, or a glob matches none.
+    """
+    found: dict[Path, Path] = {}
+    for one in inputs:
+        for path in _expanded(one):
+            found.setdefault(path.parent.resolve() / path.name, path)
+    return list(found.values())
+
+
+def targets_of(path: Path, folder: Path, kinds: Sequence[str], layout: str) -> Targets:
+    """Files that the results of an image become, by kind.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+    folder : Path
+        For the results.
+    kinds : sequence of str
+        Of the layout "plain": "classes", "probabilities", "instances" (which brings "objects"), "outlines",
+        "overlay", "json".
+    layout : {"plain", "ctc"}
+        "ctc": `01/t007.tif` becomes `01_RES/mask007.tif`, and `mask007.json` beside it.
+
+    Raises
+    ------
+    ImageFormatError
+        If the image cannot be opened.
+    DataError
+        If it is no frame of the Cell Tracking Challenge, with the layout "ctc".
+    ConfigError
+        If the layout is not known.
+    """
+    planes = image_size(path).planes  # also finds a file that is no image before anything is computed
+    if layout == "ctc":
+        return _frame_targets(path, folder, planes)
+    if layout != "plain":
+        raise ConfigError(f"layout {layout!r} is not known; use {' or '.join(LAYOUTS)}")
+    classes = ".png" if path.suffix.lower() in _PNG_INPUTS and planes == 1 else ".tif"
+    wanted = {*kinds, "objects"} if "instances" in kinds else {*kinds}
+    endings = {"classes": f"_classes{classes}"} | _ENDINGS
+    return {kind: folder / f"{path.stem}{end}" for kind, end in endings.items() if kind in wanted}
+
+
+def _frame_targets(path: Path, folder: Path, planes: int) -> Targets:
+    match = re.fullmatch(r"t(\d{3,})", path.stem)
+    if match is None:
+        raise DataError(
+            f"{path} is not named tNNN.tif, as --layout ctc wants it; rename it, or drop --layout ctc"
+        )
+    if planes > 1:
+        raise DataError(f"{path} has {planes} planes; --layout ctc takes frames of one: drop --layout ctc")
+    results = folder / f"{path.parent.resolve().name}_RES"
+    return {"instances": results / f"mask{match[1]}.tif", "json": results / f"mask{match[1]}.json"}
+
+
+def require_one_image_each(targets: dict[Path, Targets]) -> None:
+    """Refuse two images whose results would have the same names.
+
+    Raises
+    ------
+    DataError
+    """
+    sources: dict[Path, Path] = {}
+    for path, outputs in targets.items():
+        other = sources.setdefault(outputs["json"], path)
+        if other != path:
+            name = next(iter(outputs.values())).stem
+            raise DataError(
+                f"{other} and {path} would both be written as {name}; rename one of them, or predict them "
+                "into different folders"
+            )
+
+
+def require_free(targets: dict[Path, Targets]) -> None:
+    """Refuse to replace what exists.
+
+    Raises
+    ------
+    OutputError
+        Naming the first file that exists, and the inputs without results.
+    """
+    there = [path for outputs in targets.values() for path in outputs.values() if path.exists()]
+    if there:
+        missing = [one.name for one, outputs in targets.items() if not {*there} & {*outputs.values()}]
+        fixes = ["add --overwrite to replace it"]
+        if missing:  # an earlier run was interrupted
+            names = ", ".join(missing[:3] + ["..."] * (len(missing) > 3))
+            fixes.append(f"give only the {len(missing)} of {len(targets)} inputs without results ({names})")
+        raise OutputError(f"{there[0]} exists; {', '.join(fixes)}, or choose another folder")
+
+
+@contextmanager
+def all_or_none(paths: Iterable[Path]) -> Iterator[None]:
+    """Take away what is new among the results of an input, unless all get written.
+
+    Else they would stand in the way when the input is given again.
+    """
+    new = [path for path in paths if not path.exists()]
+    new_folders = {path.parent for path in new if not path.parent.exists()}
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        for path in new:
+            path.unlink(missing_ok=True)
+        for folder in new_folders:
+            with suppress(OSError):  # it holds something else by now
+                folder.rmdir()
+        raise
+
+
+def _expanded(one: str | Path) -> Iterator[Path]:
+    path = Path(one)
+    if path.is_dir():
+        found = [entry for entry in sorted(path.iterdir()) if is_image(entry) and not _is_result(entry)]
+        if not found:
+            raise ImageFormatError(f"{path}: no image in this folder; give TIFF, PNG, JPEG, BMP or GIF files")
+    elif path.exists() or not any(mark in str(one) for mark in "*?["):
+        found = [path]
+    else:
+        found = [Path(name) for name in sorted(glob(str(one), recursive=True)) if is_image(name)]
+        if not found:
+            raise ImageFormatError(f"{one}: no image matches; check the pattern")
+    yield from found
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is a result of ours whose JSON file lies beside it."""
+    stems = [path.stem.removesuffix(ending) for ending in _OUR_PICTURES if path.stem.endswith(ending)]
+    return any(path.with_name(f"{stem}.json").exists() for stem in stems)
