@@ -157,21 +157,50 @@ def predict(
     ] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write class probabilities.")
+    outlines: Annotated[
+        bool, typer.Option("--outlines", help="Write outlines of objects as GeoJSON, for QuPath and napari.")
+    ] = False,
     ] = False,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write the image with the result drawn on it.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     device: Device = "auto",
+    layout: Annotated[
+        str, typer.Option(help="plain, or ctc: 01/t000.tif becomes 01_RES/mask000.tif.")
+    ] = "plain",
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Objects are where the probability is above it.")
+    ] = None,
+    min_area: Annotated[str | None, typer.Option(help="Smallest object, such as 30 (px) or 7.5um2.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part what touches: none, probability[:SEED] or distance[:DEPTH_PX].")
+    ] = None,
+    fill_holes: Annotated[
+        bool | None, typer.Option("--fill-holes/--keep-holes", help="Fill what an object encloses.")
+    ] = None,
+    border: Annotated[str | None, typer.Option(help="keep or remove objects at the image border.")] = None,
+    foi: Annotated[
+        int | None, typer.Option(min=0, help="Drop objects entirely within this many px of the border.")
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Segment images of any size: the same numbers as one pass over the whole image."""
-    from ushape.config import parse_bytes
+    """Segment images of any size: the same numbers as one pass over the whole image.
+
+    Objects are found as the model file says, unless --threshold ... --foi say otherwise.
+    """
+    from ushape.config import parse_area, parse_bytes, parse_split
 
     memory = None if max_memory is None else parse_bytes(max_memory)
     screen = _PredictScreen(quiet)
     try:
+    changes = {"threshold": threshold, "fill_holes": fill_holes, "border": border, "foi_px": foi}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if min_area is not None:
+        changes |= parse_area(min_area)
+    if split is not None:
+        changes |= parse_split(split)
         with screen.bar:
             from ushape.predict import predict_files  # imports torch, which takes seconds
 
@@ -184,8 +213,11 @@ def predict(
                 instances=instances,
                 probabilities=probabilities,
                 overlay=overlay,
+                outlines=outlines,
                 overwrite=overwrite,
                 device=device,
+                layout=layout,
+                postprocessing=changes,
                 progress=screen.show_tiles,
                 finished=screen.show_result,
             )
@@ -286,7 +318,10 @@ class _PredictScreen:
 
     def show_result(self, result: Any) -> None:
         self.done.append(result.input.name)
-        self.bar.console.print(result.summary, highlight=False, markup=False, soft_wrap=True)
+        self._print(result.summary)
+
+    def _print(self, line: str) -> None:
+        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def how_to_go_on(self) -> str:
         if not self.done:
@@ -303,6 +338,8 @@ def _stopped(message: str) -> NoReturn:
     sys.exit(130)
 
 
+        if not self.done and result.objects_in_words is not None:
+            self._print(result.objects_in_words)
 def _refuse(message: str) -> NoReturn:
     sys.stderr.write(f"ushape: {' '.join(message.split())}\n")
     sys.exit(2)

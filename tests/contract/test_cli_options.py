@@ -23,7 +23,8 @@ FROZEN = {
         ["MODEL", "INPUT..."],
         [
             *("--output", "-o", "--precision", "--max-memory", "--instances", "--probabilities"),
-            *("--overlay", "--overwrite", "--device"),
+            *("--overlay", "--outlines", "--layout", "--threshold", "--min-area", "--split", "--fill-holes"),
+            *("--border", "--foi", "--overwrite", "--device"),
         ],
     ),
     "evaluate": (["PREDICTION", "TRUTH"], ["--metrics", "--classes", "--ignore", "--json", "--csv"]),
