@@ -135,3 +135,27 @@ def test_titles_stand_above_their_pictures_and_are_never_cut() -> None:
 def test_a_title_too_many_is_refused() -> None:
     with pytest.raises(ShapeError, match="got 1 and 2"):
         pictures.side_by_side([np.zeros((4, 4, 3), np.uint8)], ["a", "b"])
+
+
+def test_every_object_has_its_colour_and_neighbours_in_number_differ() -> None:
+    ids = np.arange(40).reshape(4, 10)
+    shown = pictures.color_objects(ids)
+    assert shown.dtype == np.uint8
+    colors = shown.reshape(-1, 3).astype(int)
+    assert colors[0].max() < 30, "the background is nearly black"
+    assert colors[1:].max(1).min() > 140, "objects are bright"
+    assert min(np.abs(colors[i] - colors[i + 1]).max() for i in range(1, 39)) > 40
+    assert len(np.unique(colors, axis=0)) == 40
+    assert (pictures.color_objects(ids[::2, 1::3]) == shown[::2, 1::3]).all(), (
+        "the number decides, not the rest"
+    )
+
+
+def test_a_smaller_picture_shows_means_and_a_small_one_stays() -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[::2] = 200
+    smaller = pictures.reduced(picture, 30)
+    assert smaller.shape == (20, 30, 3)
+    assert (smaller == 100).all()
+    assert pictures.reduced(picture, 60) is picture
+    assert pictures.reduced(picture[:1], 6).shape == (1, 6, 3)

@@ -15,7 +15,7 @@ from PIL import Image
 from ushape import report
 from ushape.errors import OutputError, ShapeError
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 PICTURE = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
 
 
@@ -112,6 +112,7 @@ def test_text_is_escaped_everywhere() -> None:
         report.key_numbers({evil: evil}),
         report.table([evil], [[evil]], caption=evil),
         report.picture_row({evil: PICTURE}, caption=evil),
+        report.legend({evil: (1, 2, 3)}),
         report.curves({evil: ([1, 2], [1, 2])}, x=evil, y=evil, caption=evil),
         report.section(evil, evil),
     ]
@@ -149,6 +150,25 @@ def test_a_picture_without_a_title_is_described_by_the_caption() -> None:
     parsed = outline(report.picture_row({"": PICTURE}, caption="slice 3"))
     assert parsed.named("img")[0]["alt"] == "slice 3"
     assert not parsed.named("span")
+
+
+def test_a_click_enlarges_a_picture_without_a_script(page: str) -> None:
+    parsed = outline(page)
+    switches = parsed.named("input")
+    assert [switch["aria-label"] for switch in switches] == ["enlarge image: one", "enlarge truth: one"]
+    assert all(switch["type"] == "checkbox" for switch in switches)
+    assert re.search(r"<label><input [^>]*><img [^>]*></label>", page), "a click on the picture ticks its box"
+    assert re.search(r"input:checked \+ img \{ position: fixed;[^}]*100vw", page)
+
+
+def test_a_legend_shows_each_colour_beside_its_words() -> None:
+    made = report.legend({"missed": (230, 159, 0), "added": (86, 180, 233)})
+    parsed = outline(made)
+    assert [a["style"] for a in parsed.named("i")] == [
+        "background:rgb(230,159,0)",
+        "background:rgb(86,180,233)",
+    ]
+    assert parsed.text == ["missed", "added"]
 
 
 def test_a_table_aligns_numbers_and_rounds_floats() -> None:

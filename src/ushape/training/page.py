@@ -1,15 +1,21 @@
 """`report.html` of a training run: the scores, how they came about, and what the network sees."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ushape import io, report
 from ushape.config import ModelHeader
+from ushape.pictures import Comparison
 from ushape.report import Html
 from ushape.training.scores import NAMES
 
 
 def write_page(
-    output: Path, header: ModelHeader, history: list[dict[str, float]], best: dict[str, float]
+    output: Path,
+    header: ModelHeader,
+    history: list[dict[str, float]],
+    best: dict[str, float],
+    comparisons: Sequence[Comparison] = (),
 ) -> None:
     """Write `report.html` into the folder of a run.
 
@@ -23,6 +29,9 @@ def write_page(
         One row per validation: step, loss, learning rate and scores.
     best : dict
         The row of the best model.
+    comparisons : sequence of Comparison
+        Validation images beside their truth, in any order; without them the pictures in `validation/` are
+        shown.
 
     Raises
     ------
@@ -33,7 +42,7 @@ def write_page(
     sections = [
         report.section("Result", report.key_numbers(_scores(best)), _reading(best)),
         report.section("Course", *_courses(history), _validations(history)),
-        *_pictures(output / "validation"),
+        *(_worst_first(comparisons) or _pictures(output / "validation")),
         report.section("Run", _facts(header)),
         report.section("Next", report.commands(command)),
     ]
@@ -64,6 +73,11 @@ def _validations(history: list[dict[str, float]]) -> Html:
     columns = ["step", "loss", *(key for key in NAMES if history and key in history[-1])]
     rows = [[int(row["step"]), *(row.get(key) for key in columns[1:])] for row in history]
     return report.table([NAMES.get(column, column) for column in columns], rows)
+
+
+def _worst_first(comparisons: Sequence[Comparison]) -> list[Html]:
+    order = sorted(comparisons, key=lambda one: one.agreement)
+    return [report.section("Validation images, worst first", *report.comparison_rows(order))] if order else []
 
 
 def _pictures(folder: Path) -> list[Html]:

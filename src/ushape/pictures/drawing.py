@@ -1,4 +1,4 @@
-"""What a person looks at: grey values stretched, classes in colours, objects outlined, pictures in a row."""
+"""Draw: grey values stretched, classes and objects in colours, objects outlined, pictures in a row."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from ushape.instances import outlines
 Array = np.ndarray[Any, Any]
 Color = tuple[int, int, int]
 
+BACKGROUND: Color = (16, 18, 22)
 OUTLINE: Color = (255, 221, 51)
-_UNNAMED: Color = (128, 128, 128)  # classes without a colour, and pixels that do not count
+UNNAMED: Color = (128, 128, 128)  # classes without a colour, and pixels that do not count
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 1.0, 99.8
 _MOST_SAMPLES = 1_000_000  # pixels, about, that the percentiles of a large image are taken from
 
@@ -65,9 +66,31 @@ def colorize(classes: Array, colors: Sequence[Color]) -> Array:
     -------
     ndarray of uint8, shape (H, W, 3)
     """
-    table = np.full((IGNORE + 1, 3), _UNNAMED, np.uint8)
+    table = np.full((IGNORE + 1, 3), UNNAMED, np.uint8)
     table[: len(colors)] = colors
     colored: Array = table[classes]
+    return colored
+
+
+def color_objects(ids: Array) -> Array:
+    """Give every object a colour that follows from its number; the background is nearly black.
+
+    Parameters
+    ----------
+    ids : ndarray of int, shape (H, W)
+        0 = background.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+    """
+    present, places = np.unique(ids, return_inverse=True)
+    # Multiples of these fractions spread evenly, whatever the number of objects (Roberts 2018, R2 sequence).
+    hue, brightness = np.outer([0.7548776662466927, 0.5698402909980532], present) % 1
+    channels = np.clip(np.abs((6 * hue[:, np.newaxis] + (0, 4, 2)) % 6 - 3) - 1, 0, 1)
+    table = np.rint(255 * (0.6 + 0.4 * brightness[:, np.newaxis]) * (0.35 + 0.65 * channels)).astype(np.uint8)
+    table[present == 0] = BACKGROUND
+    colored: Array = table[places.reshape(ids.shape)]
     return colored
 
 
@@ -179,6 +202,28 @@ def side_by_side(pictures: Sequence[Array], titles: Sequence[str] = (), *, gap: 
         row[top : top + len(picture), left : left + picture.shape[1]] = picture
         left += width + gap
     return row
+
+
+def reduced(rgb: Array, longest_px: int) -> Array:
+    """Make a picture smaller, each pixel the mean of those it stands for; never larger.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (H, W, 3)
+    longest_px : int
+        Of the longer side; a picture that fits is returned as it is.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+    """
+    from PIL import Image
+
+    factor = longest_px / max(rgb.shape[:2])
+    if factor >= 1:
+        return rgb
+    height, width = (max(1, round(side * factor)) for side in rgb.shape[:2])
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BOX))
 
 
 def _stretched(values: Array) -> Array:

@@ -91,7 +91,8 @@ def picture_row(pictures: Mapping[str, Array], *, caption: str = "") -> Html:
     Parameters
     ----------
     pictures : mapping of str to ndarray of uint8, shape (H, W, 3) or (H, W)
-        Title, which may be empty -> picture. They become PNG inside the page, pixel for pixel.
+        Title, which may be empty -> picture. They become PNG inside the page, pixel for pixel; a click on
+        one shows it as large as the window, its pixels as squares.
     caption : str
         Of the whole row.
 
@@ -101,6 +102,15 @@ def picture_row(pictures: Mapping[str, Array], *, caption: str = "") -> Html:
     """
     cells = "".join(_picture(title, picture, caption) for title, picture in pictures.items())
     return _captioned(f'<div class="row">{cells}</div>', caption)
+
+
+def legend(colors: Mapping[str, tuple[int, int, int]]) -> Html:
+    """What the colours in pictures mean: words -> (red, green, blue)."""
+    entries = "".join(
+        f'<li><i style="background:rgb({red},{green},{blue})"></i>{escape(words)}</li>'
+        for words, (red, green, blue) in colors.items()
+    )
+    return Html(f'<ul class="legend">{entries}</ul>')
 
 
 def curves(
@@ -234,7 +244,9 @@ def _picture(title: str, picture: Array, caption: str) -> str:
     described = escape(": ".join(filter(None, (title, caption))))
     below = f"<span>{escape(title)}</span>" if title else ""
     image = f'<img src="{_png(picture)}" width="{width}" height="{height}" alt="{described}">'
-    return f"<div>{image}{below}</div>"
+    # A box that can be ticked, shown as the picture: it enlarges without a script.
+    switch = f'<input type="checkbox" aria-label="enlarge {described}">'
+    return f"<div><label>{switch}{image}</label>{below}</div>"
 
 
 def _png(picture: Array) -> str:
@@ -326,6 +338,16 @@ figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.4rem; }
 .row img { display: block; width: 100%; height: auto; border-radius: 4px; background: var(--panel); }
 .row div:only-child img { width: auto; max-width: 100%; }
 .row span { display: block; font-size: 0.85rem; margin-top: 0.25rem; color: var(--soft); }
+.row label { display: block; cursor: zoom-in; }
+.row input { position: absolute; opacity: 0; }
+.row input:focus-visible + img { outline: 3px solid var(--accent); }
+.row div input:checked + img { position: fixed; inset: 0; z-index: 1; width: 100vw; height: 100vh;
+  max-width: none; object-fit: contain; image-rendering: pixelated; border-radius: 0;
+  background: rgb(0 0 0 / 0.9); cursor: zoom-out; }
+.legend { display: flex; flex-wrap: wrap; gap: 0.3rem 1.4rem; padding: 0; margin: 0.8rem 0; list-style: none;
+  font-size: 0.9rem; }
+.legend i { display: inline-block; width: 0.9em; height: 0.9em; margin-right: 0.45em; border-radius: 2px;
+  border: 1px solid var(--line); vertical-align: -0.08em; }
 svg { display: block; width: 100%; max-width: 46rem; height: auto; }
 svg text { font-family: inherit !important; fill: currentColor; }
 pre { background: var(--panel); border-radius: 8px; padding: 0.9rem 1.1rem; overflow-x: auto; }
@@ -344,6 +366,7 @@ footer { margin-top: 3rem; padding-top: 0.8rem; border-top: 1px solid var(--line
   main { max-width: none; padding: 0; }
   body { font-size: 10.5pt; }
   pre { white-space: pre-wrap; }
+  .legend i { print-color-adjust: exact; }
   h2 { break-after: avoid; }
 }
 """

@@ -1,0 +1,60 @@
+"""The page of a training run: validation images beside their truth, worst first."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ushape import io
+from ushape.config import ClassInfo, ModelHeader, UNetConfig
+from ushape.pictures import compare, differences
+from ushape.training.page import write_page
+
+HISTORY = [{"step": 10.0, "loss": 0.5, "score": 0.6, "accuracy": 0.8, "dice": 0.6, "iou": 0.5}]
+
+
+@pytest.fixture
+def header() -> ModelHeader:
+    return ModelHeader(
+        name="test",
+        architecture=UNetConfig(width=1, depth=1),
+        classes=tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab")),
+        provenance={
+            "recipe": {"name": "fast"},
+            "training": ["a"],
+            "held_out": ["b"],
+            "seed": 0,
+            "versions": {"ushape": "0"},
+        },
+    )
+
+
+def page(output: Path, header: ModelHeader, **options: object) -> str:
+    write_page(output, header, HISTORY, HISTORY[0], **options)
+    return (output / "report.html").read_text(encoding="utf-8")
+
+
+def captions(html: str) -> list[str]:
+    return re.findall("<figcaption>(.*?)</figcaption>", html)
+
+
+def test_validation_images_are_compared_worst_first(tmp_path: Path, header: ModelHeader) -> None:
+    true = np.array([[1, 1, 0, 2, 2]])
+    rows = [
+        compare("right", differences(true, true)),
+        compare("wrong", differences(true * 0, true)),
+        compare("half", differences(true * (true > 1), true)),
+    ]
+    html = page(tmp_path, header, comparisons=rows)
+    assert "Validation images, worst first" in html
+    assert [caption.split(":")[0] for caption in captions(html)] == ["wrong", "half", "right"]
+    assert "</i>missed</li>" in html
+
+
+def test_pictures_of_the_run_are_shown_where_nothing_was_compared(
+    tmp_path: Path, header: ModelHeader
+) -> None:
+    (tmp_path / "validation").mkdir()
+    io.write_overlay(tmp_path / "validation" / "one.png", np.zeros((5, 6, 3), np.uint8))
+    assert captions(page(tmp_path, header)) == ["one"]
