@@ -85,3 +85,18 @@ def test_a_partly_annotated_frame_scores_only_what_it_annotates(data_dir: Path):
     assert segmentation.matched == segmentation.objects
     covered = np.where(np.isin(silver, np.unique(silver[gold > 0])), silver, 0)
     assert metrics.seg(covered, gold) == segmentation
+
+
+def test_seg_and_det_give_the_numbers_of_py_ctcmetrics():
+    """py-ctcmetrics 1.3.3, on discs that are moved, resized, missed, cut, merged and invented."""
+    y, x = np.indices((96, 128))
+    row, column = y // 16, x // 16
+    ids = row * 8 + column + 1
+    true = np.where((y % 16 - 8) ** 2 + (x % 16 - 8) ** 2 < 40, ids, 0)
+    pred = np.where((y % 16 - 8 - row % 3) ** 2 + (x % 16 - 8 - column % 4) ** 2 < 25 + 3 * column, ids, 0)
+    pred[pred == 10] = 0
+    pred[pred == 20] = 21
+    pred[(pred == 30) & (y % 16 < 8)] = 100
+    true[true == 40] = 0
+    assert metrics.seg(pred, true).score == pytest.approx(0.5930949265324174, rel=1e-12)
+    assert metrics.det(pred, true).score == pytest.approx(0.9404255319148936, rel=1e-12)

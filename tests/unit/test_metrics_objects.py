@@ -237,3 +237,20 @@ def test_ajis_add_up():
 def test_an_unknown_definition_is_refused():
     with pytest.raises(ConfigError, match="must be 'cellpose' or 'kumar', got 'best'"):
         metrics.aji(ONE, ONE, definition="best")
+
+
+# Numbers that other programs gave for `drawn`; tests/oracle compares on real images
+
+
+def test_matching_gives_the_numbers_of_stardist():
+    """stardist 0.9.2, `matching`, its IoU in double precision."""
+    several = metrics.matchings(*drawn())
+    assert [one.tp for one in several] == [42, 32, 25, 14, 9, 7, 5, 2, 2, 0]
+    assert (
+        [one.fp for one in several] == [one.fn for one in several] == [5, 15, 22, 33, 38, 40, 42, 45, 45, 47]
+    )
+    expected = [0.6371787565296742, 0.6698714383248223, 0.6965888429200945, 0.758041598363495]
+    expected += [0.8057843890302152, 0.8258550173009497, 0.8547477488590107, 0.9338842975206612]
+    expected += [0.9338842975206612, 0]
+    assert [one.mean_matched_score for one in several] == pytest.approx(expected, rel=1e-12)
+    assert metrics.panoptic(*drawn()).score == pytest.approx(0.5693937824307727, rel=1e-12)
