@@ -149,6 +149,12 @@ def test_objects_and_holes_are_told_apart_and_do_not_count(truth, proposal, expe
     assert kinds(probability(*proposal), plane(*truth)) == expected
 
 
+def test_cell_that_touches_two_other_objects_by_its_corners_is_a_split():
+    assert kinds(probability("C.C", "..."), plane("C.C", ".C.")) == ["   ", " S "]
+    # With one other object the search decides, and the lost object passes for a lost hole.
+    assert kinds(probability("C..", "..."), plane("C..", ".C.")) == ["   ", " h "]
+
+
 def test_the_surest_pixels_are_flipped_first():
     # Of an object that the proposal does not know, the least sure pixel is left.
     assert kinds(np.array([[0.1, 0.4, 0.2]]), plane("CCC")) == [" o "]
