@@ -1,8 +1,12 @@
 """Rand error and warping error by hand: drawings whose pixels can be counted. C is cell, a dot membrane."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+import ushape
 from ushape import metrics
 from ushape.errors import ConfigError, DataError, ShapeError
 from ushape.metrics.simple_points import is_simple
@@ -226,6 +230,28 @@ def test_planes_of_one_stack_may_differ_in_size():
     error = metrics.warping_error(p, truth)
     assert (error.merges, error.pixels) == (3, 11)
     assert metrics.rand_error(p, truth).by_slice == ((3, 12, 0), (2, 8, 0))
+
+
+# Values of other implementations
+
+
+def test_values_frozen_from_scikit_learn_elf_and_the_reference():
+    """Real nuclei, and the same moved by a few pixels and crossed by lines.
+
+    Frozen from scikit-learn 1.9.1 (`pair_confusion_matrix`, `normalized_mutual_info_score`), python-elf 0.9.2
+    (`rand_index`) and `em_reference`, on 4-connected components.
+    """
+    masks = Path(ushape.__file__).parent / "demo_images" / "val" / "masks"
+    truth = np.asarray(Image.open(masks / "03f583ec5018739f.png")) > 0
+    moved = np.roll(truth, (2, 3), (0, 1)) | (np.indices(truth.shape).sum(0) % 50 == 0)
+    p = moved.astype(np.float32)
+    assert metrics.rand_error(p, truth).by_slice == ((3985319888, 305213381, 481417028),)
+    agreement = metrics.rand_scores(metrics.label_components(moved), metrics.label_components(truth))
+    assert agreement.rand.score == pytest.approx(0.9060286825990561, rel=1e-9)
+    assert agreement.information.score == pytest.approx(0.8663101262140679, rel=1e-9)
+    kinds_at_0 = np.bincount(warp_truth(p, truth, 0.0).mismatches.ravel())
+    assert kinds_at_0[1:].tolist() == [132, 33, 2030, 0, 51]  # splits, mergers, objects added, -, holes added
+    assert metrics.warping_error(p, truth).by_threshold[0] == pytest.approx(165 / 360**2, rel=1e-9)
 
 
 # Wrong input
