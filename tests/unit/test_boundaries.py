@@ -98,8 +98,9 @@ def test_a_weighted_percentile_ends_where_95_percent_of_the_length_lies():
     assert boundaries.hd95(pred, true, convention="contour") == 37
 
 
-def test_19_of_20_equal_pieces_are_95_percent_in_any_unit():
-    pieces = boundaries.Pieces(np.arange(20.0), np.full(20, 0.1))
+@pytest.mark.parametrize("length", [0.1, 0.3, 1.1])  # added up, 19 of 0.3 come to less than 95 % of 20
+def test_19_of_20_equal_pieces_are_95_percent_in_any_unit(length):
+    pieces = boundaries.Pieces(np.arange(20.0), np.full(20, length))
     assert boundaries.Boundaries("contour", pieces, pieces).hd95 == 18
 
 
@@ -143,6 +144,17 @@ def test_each_score_has_its_convention():
     assert distances.nsd(0.7) == by_contour.nsd == boundaries.nsd(*masks, 0.7, (0.3, 0.7))
     assert by_pixels.nsd == boundaries.nsd(*masks, 0.7, (0.3, 0.7), "pixels") != by_contour.nsd
     assert distances.f1(0.7) == by_pixels.f1 == boundaries.boundary_f1(*masks, 0.7, (0.3, 0.7))
+
+
+def test_values_of_monai_and_surface_distance():
+    y, x = np.indices((32, 40))
+    true = (y - 15) ** 2 + (x - 17) ** 2 < 100
+    pred = ((y - 17) ** 2 / 1.5 + (x - 19) ** 2 < 90) | ((y - 4) ** 2 + (x - 33) ** 2 < 12)
+    distances = boundaries.boundary_distances(pred, true, (0.5, 0.25))
+    assert distances.pixels.hd95 == pytest.approx(3.8013901710510254, rel=1e-6)  # MONAI 1.6, in float32
+    assert distances.pixels.within(0.6).nsd == 0.53125
+    assert distances.contour.hd95 == pytest.approx(3.7165171868296265, rel=1e-12)  # surface-distance 0.1
+    assert distances.contour.within(0.6).nsd == pytest.approx(0.5817168144475215, rel=1e-12)
 
 
 def test_masks_may_be_numbers():
