@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ushape.config import IGNORE
+from ushape.metrics import match
 from ushape.pictures import Difference, class_differences, differences
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -205,6 +206,16 @@ def test_found_objects_have_one_number_on_both_sides_and_no_other_has_it(labels)
     for before, after in zip(labels, (found.predicted, found.true), strict=True):
         pairs = set(zip(before.ravel().tolist(), after.ravel().tolist(), strict=True))
         assert len(pairs) == len(np.unique(before)) == len(np.unique(after))
+
+
+@given(PAIRS)
+def test_matched_objects_are_found_and_matches_of_ap(labels):
+    found = differences(*labels)
+    assert found.matched <= found.counts[FOUND]
+    # An object may be split or merged though it has a match: then AP counts one and its rest.
+    assert found.matched <= match(*labels, 0.5).tp
+    if not found.counts[SPLIT] + found.counts[MERGED]:
+        assert found.matched >= sum(iou > 0.5 for *_, iou in match(*labels, 0.5).pairs)
 
 
 @given(PAIRS, st.data())

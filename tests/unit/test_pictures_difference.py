@@ -80,6 +80,16 @@ def test_an_overlap_of_less_than_half_is_no_partnership() -> None:
     assert codes(drawn(".2222."), drawn("1111..")) == ["LFFFE."]
 
 
+def test_what_is_found_but_covered_badly_is_said() -> None:
+    true = drawn("1111111111..2222")
+    found = differences(drawn("1111........2222"), true)
+    assert found.words() == "2 found (1 at IoU 0.5), 0 missed, 0 split, 0 merged, 0 added"
+    assert (found.matched, found.agreement) == (1, 1 / 2)
+    half = differences(drawn("11111.......2222"), true)
+    assert half.words() == "2 found, 0 missed, 0 split, 0 merged, 0 added"
+    assert half.agreement == 1
+
+
 def test_objects_found_keep_the_number_of_their_partner() -> None:
     true, pred = drawn("55..33..99"), drawn("22..77....")
     found = differences(pred, true)

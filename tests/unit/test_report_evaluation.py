@@ -65,13 +65,17 @@ def test_objects_worst_first_and_no_more_than_a_page_holds(nuclei, tmp_path: Pat
     captions = captions_of(page)
     captions = [caption for caption in captions if caption.startswith("n")]
     assert len(captions) == 12
-    assert captions[0] == "n09, ap_0.50 0.000: 0 found, 9 missed, 0 split, 0 merged, 0 added"
+    assert (
+        captions[0]
+        == "n09, ap_0.50 0.000, ap_0.70 0.000, f1_0.50 0.000: 0 found, 9 missed, 0 split, 0 merged, 0 added"
+    )
     scores = [float(re.search(r"ap_0.50 ([\d.]+)", caption)[1]) for caption in captions]
     assert scores == sorted(scores)
     assert "The 12 worst of 15 images; 3 better ones are left out here" in text_of(page)
     assert page.count(">image<") >= 12, "the image is shown where it is found"
     assert page.count(">where they differ<") == 12
     assert "</i>merged</li>" in page
+    assert "components" not in page, "the files hold the objects"
 
 
 def test_the_table_says_what_the_json_says(nuclei, tmp_path: Path) -> None:
@@ -132,6 +136,7 @@ def test_membranes_show_the_cells_that_were_merged_and_curves(membranes, tmp_pat
     assert "10 found, 0 missed, 0 split, 2 merged, 0 added" in captions[0]
     assert "12 found, 0 missed, 0 split, 0 merged, 0 added" in captions[1]
     assert page.count(">image<") >= 2
+    assert "Predicted objects are the 4-connected components of class 1 (probability above one half)" in page
     labels = re.findall(r'<svg[^>]*aria-label="([^"]*)"', page)
     assert "score over threshold of the probability: v_rand, v_info" in labels
     assert "error over threshold of the probability: pixel_error" in labels
@@ -151,7 +156,8 @@ def test_class_masks_differ_in_pixels_and_have_no_curves(tmp_path: Path) -> None
     assert caption.endswith("20 px found, 5 px missed, 3 px added")
     assert "Curves" not in page
     assert ">image<" not in re.sub(r"<th[^>]*>image</th>", "", page), "there is no image beside this truth"
-    assert "1 image, matched as two files" in text_of(page)
+    assert "true.png: 1 image." in text_of(page)
+    assert "components" not in page
 
 
 def test_many_images_are_left_out_of_the_table(nuclei, tmp_path: Path, monkeypatch) -> None:

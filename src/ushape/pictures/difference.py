@@ -92,6 +92,8 @@ class Differences:
     counts : mapping of Difference to int
         Of objects: true ones that are found, missed, split and part of a merge, together all of them, and
         predicted ones that are added. Of class masks: pixels.
+    matched : int
+        How many of those found agree with an IoU of at least 0.5, as AP(0.5) asks; of class masks all.
     lines : ndarray of bool, shape (H, W)
         Borders of objects within an area of one code: where a cell was split, which cells were merged.
     predicted, true : ndarray of int, shape (H, W)
@@ -101,6 +103,7 @@ class Differences:
 
     codes: Array
     counts: Mapping[Difference, int]
+    matched: int
     lines: Array
     predicted: Array
     true: Array
@@ -123,16 +126,19 @@ class Differences:
 
     @property
     def agreement(self) -> float:
-        """What was found, as a part of all that was or should have been; 1 where there is nothing."""
+        """What was matched, as a part of all that was or should have been; 1 where there is nothing."""
         total = sum(self.counts.values())
-        return self.counts[Difference.FOUND] / total if total else 1.0
+        return self.matched / total if total else 1.0
 
     def words(self) -> str:
-        """Counts in words: "38 found, 2 missed, 1 split, 0 merged, 3 added", of class masks with "px"."""
+        """Counts in words: "38 found (36 at IoU 0.5), 2 missed, 1 split, ...", of class masks in px."""
         unit = "" if self.of_objects else "px "
-        return ", ".join(
-            f"{count:,} {unit}{kind.name.lower().replace('_', ' ')}" for kind, count in self.counts.items()
-        )
+        words = {
+            kind: f"{n:,} {unit}{kind.name.lower().replace('_', ' ')}" for kind, n in self.counts.items()
+        }
+        if self.matched < self.counts[Difference.FOUND]:
+            words[Difference.FOUND] += f" ({self.matched:,} at IoU 0.5)"
+        return ", ".join(words.values())
 
 
 def differences(pred_ids: Array, true_ids: Array, *, counted: Array | None = None) -> Differences:
@@ -160,7 +166,8 @@ def differences(pred_ids: Array, true_ids: Array, *, counted: Array | None = Non
         pred_ids, true_ids = (np.where(counted, ids, 0) for ids in (pred_ids, true_ids))
     overlaps = count_overlaps(pred_ids, true_ids)
     columns, rows = _places(pred_ids, overlaps.pred_ids), _places(true_ids, overlaps.true_ids)
-    column, row = _partners(overlaps)
+    pairs = _partners(overlaps)
+    column, row = overlaps.pred[pairs] + 1, overlaps.true[pairs] + 1
     of_predicted, of_true = _verdicts(column, row, overlaps.pred_ids.size + 1, overlaps.true_ids.size + 1)
     # Only a true object that is found has one partner that has no other.
     is_pair = of_true[row] == Difference.FOUND
@@ -169,10 +176,11 @@ def differences(pred_ids: Array, true_ids: Array, *, counted: Array | None = Non
     numbers = np.arange(len(of_predicted)) + len(of_true) - 1
     numbers[0], numbers[column[is_pair]] = 0, row[is_pair]
     codes = _codes(of_predicted[columns], of_true[rows], columns == partner[rows])
+    matched = int(np.count_nonzero(overlaps.iou[pairs][is_pair] >= 0.5))
     lines = _lines(codes, columns, rows)
     if counted is not None:
         codes[~counted] = IGNORE
-    return Differences(codes, _counts(of_predicted, of_true), lines, numbers[columns], rows)
+    return Differences(codes, _counts(of_predicted, of_true), matched, lines, numbers[columns], rows)
 
 
 def class_differences(pred: Array, true: Array) -> Differences:
@@ -205,7 +213,8 @@ def class_differences(pred: Array, true: Array) -> Differences:
     if max(plane.max(initial=0, where=counted) for plane in (pred, true)) > 1:
         kinds.append(Difference.OTHER_CLASS)
     counts = {kind: int(np.count_nonzero(codes == kind)) for kind in kinds}
-    return Differences(codes, counts, np.zeros(true.shape, np.bool_), pred, true)
+    matched = counts[Difference.FOUND]
+    return Differences(codes, counts, matched, np.zeros(true.shape, np.bool_), pred, true)
 
 
 def _places(ids: Array, present: Array) -> Array:
@@ -214,16 +223,16 @@ def _places(ids: Array, present: Array) -> Array:
     return places
 
 
-def _partners(overlaps: Overlaps) -> tuple[Array, Array]:
-    """Pairs of partners: places of the predicted objects, and of the true ones."""
+def _partners(overlaps: Overlaps) -> Array:
+    """Indices of the pairs that are partners."""
     pred, true, shared = overlaps.pred, overlaps.true, overlaps.shared
     pred_area, true_area = overlaps.pred_areas[pred], overlaps.true_areas[true]
     kept = np.flatnonzero(2 * shared > np.minimum(pred_area, true_area))
     for_pred, for_true = (_largest(objects[kept], shared[kept]) for objects in (pred, true))
     kept = kept[_CRUMB * shared[kept] >= np.maximum(for_pred, for_true)]
     of_pred, of_true = (_sum(objects[kept], shared[kept]) for objects in (pred, true))
-    kept = kept[(_CRUMB * of_pred >= pred_area[kept]) & (_CRUMB * of_true >= true_area[kept])]
-    return pred[kept] + 1, true[kept] + 1
+    partners: Array = kept[(_CRUMB * of_pred >= pred_area[kept]) & (_CRUMB * of_true >= true_area[kept])]
+    return partners
 
 
 def _sum(objects: Array, shared: Array) -> Array:

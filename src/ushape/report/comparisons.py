@@ -32,7 +32,7 @@ _RULE = (
     "A predicted and a true object belong together if they share more than half of the smaller one. A true "
     "object without a partner is missed, one with several is split; a predicted object without a partner is "
     "added, one with several has merged these. What is less than a tenth of the rest does not count as a "
-    "partner. A found object has one partner, however well they agree: scores such as AP ask for more."
+    "partner. A found object has one partner, however well they agree; AP(0.5) asks for an IoU of 0.5."
 )
 _SAME_COLOR = " Found objects have the same colour in truth and prediction."
 

@@ -13,7 +13,7 @@ from ushape.report.page import Html, curves, key_numbers, section, table, text, 
 MOST_IMAGES = 12
 """Images that are shown."""
 
-_MOST_NUMBERS, _MOST_ROWS, _MOST_NAMES = 6, 500, 10
+_MOST_NUMBERS, _MOST_SCORES, _MOST_ROWS, _MOST_NAMES = 6, 3, 500, 10
 
 _OF_PIXELS = {*CLASS_METRICS, *BOUNDARY_METRICS, "pixel_error"}
 """Scores that know no objects: their differences are those of pixels."""
@@ -44,7 +44,8 @@ def evaluation_report(path: Path | str, evaluation: Evaluation) -> None:
     """
     count = len(evaluation.places)
     images = "1 image" if count == 1 else f"{count:,} images"
-    lead = f"{evaluation.prediction} against {evaluation.truth}: {images}, matched {_how(evaluation)}."
+    how = f", matched {evaluation.pairs.how}" if len(evaluation.pairs.pairs) > 1 else ""
+    lead = f"{evaluation.prediction} against {evaluation.truth}: {images}{how}."
     sections = [
         section("Scores", *_scores(evaluation)),
         *_curves(evaluation.scored.curves),
@@ -52,11 +53,6 @@ def evaluation_report(path: Path | str, evaluation: Evaluation) -> None:
         section("All images", *_all_images(evaluation)),
     ]
     write_report(path, f"Evaluation of {evaluation.prediction.name}", sections, lead=lead)
-
-
-def _how(evaluation: Evaluation) -> str:
-    how = evaluation.pairs.how
-    return how if how.startswith("by ") else f"as {how}"
 
 
 def _scores(evaluation: Evaluation) -> Iterator[str]:
@@ -104,7 +100,11 @@ def _worst(evaluation: Evaluation) -> Iterator[str]:
             f"The {MOST_IMAGES} worst of {len(order):,} images; {len(order) - MOST_IMAGES:,} better ones are "
             "left out here, the table below has their scores."
         )
-    yield from comparison_rows([_comparison(evaluation, number) for number in order[:MOST_IMAGES]])
+    comparisons = [_comparison(evaluation, number) for number in order[:MOST_IMAGES]]
+    if comparisons[0].of_objects and evaluation.views.connects_prediction:
+        likely = " (probability above one half)" if evaluation.views.kind == "probabilities" else ""
+        yield f"Predicted objects are the 4-connected components of class 1{likely}."
+    yield from comparison_rows(comparisons)
 
 
 def _comparison(evaluation: Evaluation, number: int) -> Comparison:
@@ -124,9 +124,9 @@ def _comparison(evaluation: Evaluation, number: int) -> Comparison:
 
 
 def _titled(evaluation: Evaluation, number: int) -> str:
-    """Name and first score of an image: "a: ap_0.50 0.712"."""
+    """Name and first scores of an image: "a, ap_0.50 0.712, ap_0.70 0.501"."""
     row = evaluation.scored.rows[number]
-    scores = [f"{name} {value:.3f}" for name, value in row.items()][:1]
+    scores = [f"{name} {value:.3f}" for name, value in row.items()][:_MOST_SCORES]
     return ", ".join([evaluation.places[number].name, *scores])
 
 

@@ -329,13 +329,15 @@ th, td { text-align: left; padding: 0.4rem 1.6rem 0.4rem 0; border-bottom: 1px s
   vertical-align: top; }
 thead th { color: var(--soft); font-weight: 600; font-size: 0.85rem; vertical-align: bottom; }
 tbody th { font-weight: 500; }
+td:not(.number) { min-width: 9rem; }
 .number { text-align: right; white-space: nowrap; }
 figure { margin: 1.4rem 0; break-inside: avoid; }
 figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.4rem; }
 .row { display: flex; gap: 0.7rem; align-items: flex-start; }
 .row div { flex: 1 1 0; min-width: 0; max-width: 24rem; }
 .row div:only-child { max-width: none; }
-.row img { display: block; width: 100%; height: auto; border-radius: 4px; background: var(--panel); }
+.row img { display: block; width: 100%; height: auto; border-radius: 4px; background: var(--panel);
+  box-shadow: 0 0 0 1px var(--line); }
 .row div:only-child img { width: auto; max-width: 100%; }
 .row span { display: block; font-size: 0.85rem; margin-top: 0.25rem; color: var(--soft); }
 .row label { display: block; cursor: zoom-in; }
