@@ -16,6 +16,8 @@ from ushape.errors import DataError, UShapeError
 
 STARTED = time.monotonic()
 
+_UNFOLDED = 100_000  # characters in a line
+
 # Unknown command or option, missing argument, ...: typer exports only this one of the errors derived from it.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
 
@@ -155,17 +157,15 @@ def predict(
     instances: Annotated[
         bool, typer.Option("--instances", help="Write object ids and a table of objects.")
     ] = False,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write class probabilities.")
     outlines: Annotated[
         bool, typer.Option("--outlines", help="Write outlines of objects as GeoJSON, for QuPath and napari.")
     ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write class probabilities.")
     ] = False,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write the image with the result drawn on it.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
-    device: Device = "auto",
     layout: Annotated[
         str, typer.Option(help="plain, or ctc: 01/t000.tif becomes 01_RES/mask000.tif.")
     ] = "plain",
@@ -183,6 +183,8 @@ def predict(
     foi: Annotated[
         int | None, typer.Option(min=0, help="Drop objects entirely within this many px of the border.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    device: Device = "auto",
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -193,14 +195,14 @@ def predict(
     from ushape.config import parse_area, parse_bytes, parse_split
 
     memory = None if max_memory is None else parse_bytes(max_memory)
-    screen = _PredictScreen(quiet)
-    try:
     changes = {"threshold": threshold, "fill_holes": fill_holes, "border": border, "foi_px": foi}
     changes = {name: value for name, value in changes.items() if value is not None}
     if min_area is not None:
         changes |= parse_area(min_area)
     if split is not None:
         changes |= parse_split(split)
+    screen = _PredictScreen(quiet)
+    try:
         with screen.bar:
             from ushape.predict import predict_files  # imports torch, which takes seconds
 
@@ -211,13 +213,13 @@ def predict(
                 precision=precision,  # type: ignore[arg-type]  # checked there, with a message
                 max_memory=memory,
                 instances=instances,
+                outlines=outlines,
                 probabilities=probabilities,
                 overlay=overlay,
-                outlines=outlines,
-                overwrite=overwrite,
-                device=device,
                 layout=layout,
                 postprocessing=changes,
+                overwrite=overwrite,
+                device=device,
                 progress=screen.show_tiles,
                 finished=screen.show_result,
             )
@@ -227,8 +229,8 @@ def predict(
 
 @app.command()
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="File, folder or stack.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="File, folder or stack.")],
+    prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="File, folder, stack or 01_RES.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="File, folder, stack or 01_GT.")],
     metrics: Annotated[
         str | None, typer.Option(help="Comma-separated scores; default: those that fit.")
     ] = None,
@@ -236,6 +238,16 @@ def evaluate(
     ignore: Ignore = None,
     json: Annotated[Path | None, typer.Option(help="Write all scores and counts to this file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row per image to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures, worst first.")
+    ] = None,
+    per_image: Annotated[bool, typer.Option("--per-image", help="Show a row for each image.")] = False,
+    tolerance: Annotated[
+        str | None, typer.Option(help="For scores of boundaries: pixels such as 2 (default), or 1um.")
+    ] = None,
+    pixel_size: Annotated[
+        str | None, typer.Option(help="Micrometres per pixel, or height,width; default: what files say.")
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -248,12 +260,18 @@ def evaluate(
         metrics=None if metrics is None else metrics.split(","),
         classes=classes,
         ignore=ignore,
+        tolerance=tolerance,
+        pixel_size=pixel_size,
     )
-    _show(evaluation.render(), quiet)
+    _show(evaluation.render(per_image=per_image), quiet, is_folded=sys.stdout.isatty())
     if json is not None:
         evaluation.to_json(json)
     if csv is not None:
         evaluation.to_csv(csv)
+    if report is not None:
+        from ushape.report import evaluation_report
+
+        evaluation_report(report, evaluation)
 
 
 @app.command()
@@ -317,6 +335,8 @@ class _PredictScreen:
         self.bar.update(self.task, completed=done, total=total, description=image)
 
     def show_result(self, result: Any) -> None:
+        if not self.done and result.objects_in_words is not None:
+            self._print(result.objects_in_words)
         self.done.append(result.input.name)
         self._print(result.summary)
 
@@ -338,8 +358,6 @@ def _stopped(message: str) -> NoReturn:
     sys.exit(130)
 
 
-        if not self.done and result.objects_in_words is not None:
-            self._print(result.objects_in_words)
 def _refuse(message: str) -> NoReturn:
     sys.stderr.write(f"ushape: {' '.join(message.split())}\n")
     sys.exit(2)
@@ -352,13 +370,14 @@ def _usage(error: Any) -> str:
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
-def _show(content: Any, quiet: bool) -> None:
+def _show(content: Any, quiet: bool, *, is_folded: bool = True) -> None:
     if quiet:
         return
     from rich.console import Console
 
-    # Plain lines must not be folded where somebody pipes them on.
-    Console(soft_wrap=isinstance(content, str)).print(content, highlight=False, markup=False)
+    # Plain lines must not be folded where somebody pipes them on; nor must tables that can grow wide.
+    console = Console(soft_wrap=isinstance(content, str), width=None if is_folded else _UNFOLDED)
+    console.print(content, highlight=False, markup=False)
 
 
 def _again(option: str) -> str:

@@ -27,7 +27,13 @@ FROZEN = {
             *("--border", "--foi", "--overwrite", "--device"),
         ],
     ),
-    "evaluate": (["PREDICTION", "TRUTH"], ["--metrics", "--classes", "--ignore", "--json", "--csv"]),
+    "evaluate": (
+        ["PREDICTION", "TRUTH"],
+        [
+            *("--metrics", "--classes", "--ignore", "--json", "--csv", "--report", "--per-image"),
+            *("--tolerance", "--pixel-size"),
+        ],
+    ),
     "info": (["[MODEL]"], ["--size"]),
 }
 COMMANDS = typer.main.get_command(app).commands

@@ -2,59 +2,15 @@
 
 import csv
 import json
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
-from PIL import Image
-from rich.console import Console
 
+from files_to_score import cells, noisy, png, predicted, shown, stack
 from ushape import io, metrics
 from ushape.errors import ConfigError, DataError, ImageFormatError, ShapeError, UShapeError
-from ushape.evaluate import Evaluation, evaluate
-from ushape.evaluate.values import infer_coding
-
-COLORS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
-
-
-def cells(planes: int = 1, size: int = 32, seed: int = 0) -> np.ndarray:
-    """Squares of cell between membranes, with some holes: (Z, H, W) bool."""
-    truth = np.random.default_rng(seed).random((planes, size, size)) < 0.97
-    truth[:, ::8] = truth[:, :, ::8] = False
-    return truth
-
-
-def noisy(truth: np.ndarray, seed: int = 1) -> np.ndarray:
-    """Probabilities of cell that are mostly right."""
-    return (0.2 + 0.6 * truth + np.random.default_rng(seed).uniform(-0.2, 0.2, truth.shape)).astype(
-        np.float32
-    )
-
-
-def stack(path: Path, array: np.ndarray) -> Path:
-    tifffile.imwrite(path, array, photometric="minisblack")
-    return path
-
-
-def png(path: Path, array: np.ndarray) -> Path:
-    path.parent.mkdir(exist_ok=True, parents=True)
-    Image.fromarray(array).save(path)
-    return path
-
-
-def predicted(path: Path, classes: np.ndarray) -> Path:
-    path.parent.mkdir(exist_ok=True, parents=True)
-    io.write_classes(path, classes.astype(np.uint8), colors=COLORS)
-    return path
-
-
-def shown(evaluation: Evaluation) -> str:
-    console = Console(width=200, file=StringIO())
-    console.print(evaluation.render(), markup=False, highlight=False)
-    return console.file.getvalue()
-
+from ushape.evaluate import evaluate
 
 # What fits what was given
 
@@ -145,7 +101,12 @@ def test_object_ids_get_average_precision(tmp_path):
     io.write_instances(tmp_path / "a.tif", true)
     evaluation = evaluate(tmp_path / "a_instances.tif", tmp_path / "a.tif")
     n = true.max()
-    assert evaluation.scores == {"ap_0.50": (n - 1) / n, "f1_0.50": 2 * (n - 1) / (2 * n - 1)}
+    assert evaluation.scores == {
+        "ap_0.50": (n - 1) / n,
+        "ap_0.70": (n - 1) / n,
+        "f1_0.50": 2 * (n - 1) / (2 * n - 1),
+        "pq": (n - 1) / (n - 0.5),
+    }
 
 
 def test_class_masks_against_object_ids(tmp_path):
@@ -166,7 +127,7 @@ def test_metrics_can_be_chosen(tmp_path):
     both = evaluate(tmp_path / "p.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]).scores
     assert list(both) == ["dice", "v_rand"]
     words = shown(evaluate(tmp_path / "p.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]))
-    assert "V_rand, V_info: after border thinning" in words
+    assert "v_rand, v_info: after border thinning" in words
     assert "Dice and IoU: of class 1" in words
     assert "pixel_error" not in words
     binary = evaluate(tmp_path / "p_classes.tif", tmp_path / "t.tif", metrics=["v_rand", "dice"]).scores
@@ -272,8 +233,9 @@ def test_objects_are_scored_where_the_truth_holds_objects(tmp_path, dtype):
     evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
     counts = evaluation.scored.counts["ap_0.50"]
     assert (counts["fp"], counts["fn"]) == (0, 3)
-    assert set(evaluation.scores) == {"ap_0.50", "f1_0.50"}
-    assert [plane[1].name for plane in evaluation.planes] == [f"{name}_instances.tif" for name in "abc"]
+    assert set(evaluation.scores) == {"ap_0.50", "ap_0.50_per_image", "ap_0.70", "f1_0.50", "pq"}
+    files = [place.pair.prediction.name for place in evaluation.places]
+    assert files == [f"{name}_instances.tif" for name in "abc"]
     assert list(evaluate(tmp_path / "out", tmp_path / "truth", metrics=["dice"]).scores) == ["dice"]
     assert "dice" in evaluate(tmp_path / "out", tmp_path / "truth", classes=99).scores
 
@@ -295,7 +257,7 @@ def test_class_masks_are_scored_where_not_every_image_has_objects(tmp_path):
     (tmp_path / "out" / "b_instances.tif").unlink()
     evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
     assert evaluation.scores["dice"] == 1
-    assert len(evaluation.planes) == 2
+    assert len(evaluation.places) == 2
 
 
 def test_folders_pair_by_stem_and_what_is_alone_is_named(tmp_path):
@@ -307,7 +269,7 @@ def test_folders_pair_by_stem_and_what_is_alone_is_named(tmp_path):
     for index, name in enumerate(["cell_1", "cell_2", "cell_4"]):
         png(tmp_path / "truth" / f"{name}.png", truth[index] * np.uint8(255))
     evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
-    assert [plane[0] for plane in evaluation.planes] == ["cell_1", "cell_2"]
+    assert [place.name for place in evaluation.places] == ["cell_1", "cell_2"]
     assert evaluation.scores["dice"] == 1
     text = shown(evaluation)
     assert (
@@ -339,7 +301,7 @@ def test_of_several_kinds_the_probabilities_are_taken_unless_objects_are_asked_f
     io.write_instances(tmp_path / "truth" / "a.tif", ids)
     objects = evaluate(tmp_path / "out", tmp_path / "truth", metrics=["ap_0.50"])
     assert objects.scores == {"ap_0.50": 1}
-    assert objects.planes[0][1].name == "a_instances.tif"
+    assert objects.places[0].pair.prediction.name == "a_instances.tif"
 
 
 def test_images_of_different_sizes_are_scored_together(tmp_path):
@@ -353,59 +315,7 @@ def test_images_of_different_sizes_are_scored_together(tmp_path):
     assert evaluation.scores["dice"] == metrics.dice(sum(matrices))[1]
     each = [metrics.dice(matrix)[1] for matrix in matrices]
     assert [row["dice"] for row in evaluation.scored.rows] == each
-    assert evaluation.scored.counts["dice"]["mean_over_images"] == pytest.approx(np.mean(each))
-
-
-# What values mean
-
-
-@pytest.mark.parametrize(
-    ("truth", "prediction", "true_classes", "predicted_classes"),
-    [
-        ({0, 255}, {0, 1}, {0: 0, 255: 1}, {0: 0, 1: 1}),
-        ({0, 1}, {0, 255}, {0: 0, 1: 1}, {0: 0, 255: 1}),
-        ({255}, {0, 1}, {255: 1}, {0: 0, 1: 1}),
-        ({0}, {0, 1}, {0: 0}, {0: 0, 1: 1}),
-        ({0, 255}, {0}, {0: 0, 255: 1}, {0: 0}),
-        ({0, 1, 3}, {0, 1, 2, 3}, {0: 0, 1: 1, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}),
-        ({0, 85, 170}, {0, 1, 2}, {0: 0, 85: 1, 170: 2}, {0: 0, 1: 1, 2: 2}),
-        ({1, 2, 3}, {0, 1, 2}, {1: 0, 2: 1, 3: 2}, {0: 0, 1: 1, 2: 2}),
-        ({0, 0xFF0000, 0x00FF00}, {0, 1, 2}, {0: 0, 0x00FF00: 1, 0xFF0000: 2}, {0: 0, 1: 1, 2: 2}),
-    ],
-)
-def test_values_and_their_classes(truth, prediction, true_classes, predicted_classes):
-    coding = infer_coding(truth, prediction)
-    assert {value: coding.truth[value] for value in truth} == true_classes
-    assert {value: coding.prediction[value] for value in prediction} == predicted_classes
-    assert coding.classes == max([1, *true_classes.values(), *predicted_classes.values()]) + 1
-
-
-@pytest.mark.parametrize(
-    ("truth", "prediction", "message"),
-    [
-        (
-            {0, 1, 2},
-            {0, 1},
-            "truth has the 3 values 0, 1, 2, .* only 0, 1; say --classes objects if .* --classes 3 if",
-        ),
-        ({0, 1, 3}, {0, 1, 2}, "they do not tell which class is which; say --classes N"),
-        ({0, 2}, {0, 1}, "they do not tell which class is which"),
-        ({0, 255}, {0, 1, 2}, "truth has the values 0, 255, the prediction 0, 1, 2: they do not tell"),
-        (set(range(100)), {0, 1}, r"truth has the 100 values 0, 1, 2, 3, 4, 5, \.\.\. 99"),
-    ],
-)
-def test_values_that_do_not_fit_are_refused(truth, prediction, message):
-    with pytest.raises(DataError, match=message):
-        infer_coding(truth, prediction)
-
-
-def test_class_indices_can_be_declared():
-    coding = infer_coding({0, 1, 3}, {0, 1}, classes=5)
-    assert (coding.classes, coding.truth[3], coding.prediction[1]) == (5, 3, 1)
-    with pytest.raises(DataError, match="truth has the value 3, but --classes 3 allows 0 to 2"):
-        infer_coding({0, 3}, {0}, classes=3)
-    with pytest.raises(ConfigError, match="--classes must be at least 2, got 1"):
-        infer_coding({0}, {0}, classes=1)
+    assert evaluation.scores["dice_per_image"] == pytest.approx(np.mean(each))
 
 
 def test_colours_of_the_truth_are_classes_in_ascending_order(tmp_path):
@@ -456,7 +366,7 @@ def test_the_screen_says_what_was_done(tmp_path):
     text = shown(evaluate(tmp_path / "p.tif", tmp_path / "t.tif"))
     assert "matched (two files): p.tif with t.tif" in text
     assert "class 1 is 255 in the truth and 1 in the prediction" in text
-    assert "best thresholds: pixel_error 0." in text
+    assert "pixels of 1 image, threshold 0." in text
 
 
 # What is refused, in one line
@@ -515,7 +425,7 @@ def test_metrics_that_do_not_fit(tmp_path):
     ):
         evaluate(*files, metrics=["v_rand"])
     with pytest.raises(
-        ConfigError, match="metric 'dyce' is not known; choose from dice, iou, accuracy, pixel_error"
+        ConfigError, match="metric 'dyce' is not known; choose from dice, iou, accuracy, boundary"
     ):
         evaluate(*files, metrics=["dyce"])
 

@@ -53,8 +53,8 @@ def sequences(root: Path) -> tuple[Sequence, ...]:
 
 
 def _sequence(root: Path, folder: Path) -> Sequence:
-    gold, silver = (_frames(root / f"{folder.name}_{kind}" / "SEG") for kind in ("GT", "ST"))
-    images = {frame: path for (frame, _), path in _frames(folder).items()}
+    gold, silver = (numbered_frames(root / f"{folder.name}_{kind}" / "SEG") for kind in ("GT", "ST"))
+    images = {frame: path for (frame, _), path in numbered_frames(folder).items()}
     notes = []
     chosen = dict(silver)
     for frame, path in gold.items():
@@ -74,16 +74,17 @@ def _sequence(root: Path, folder: Path) -> Sequence:
     )
 
 
-def _frames(folder: Path) -> dict[Frame, Path]:
-    """Files by number: t031.tif, man_seg031.tif, man_seg_031_007.tif (slice 7 of frame 31)."""
-    if not folder.is_dir():
-        return {}
-    found = {}
-    for path in sorted(folder.iterdir()):
-        match = re.fullmatch(r"[a-z_]*?_?(\d+)(?:_(\d+))?", path.stem)
-        if match and is_image(path):
-            found[int(match[1]), int(match[2]) if match[2] else None] = path
-    return found
+def numbered_frames(folder: Path) -> dict[Frame, Path]:
+    """Images of a folder by the number of their frame; none if there is no such folder."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = ((frame_number(path), path) for path in paths if is_image(path))
+    return {frame: path for frame, path in found if frame is not None}
+
+
+def frame_number(path: Path) -> Frame | None:
+    """Read the number in a name: t031.tif, man_seg031.tif, man_seg_031_007.tif (slice 7 of frame 31)."""
+    match = re.fullmatch(r"[a-z_]*?_?(\d+)(?:_(\d+))?", path.stem)
+    return (int(match[1]), int(match[2]) if match[2] else None) if match else None
 
 
 def _partial(gold: Path, silver: Path | None, markers: Path, frame: Frame) -> str | None:
@@ -91,7 +92,7 @@ def _partial(gold: Path, silver: Path | None, markers: Path, frame: Frame) -> st
     if silver is not None:
         full, allowed = _object_count(silver), 0.0
     else:
-        track = _frames(markers).get(frame)
+        track = numbered_frames(markers).get(frame)
         full, allowed = (0 if track is None else _object_count(track)), MAX_MISSING_SHARE
     count = _object_count(gold)
     return f"{count} of {full}" if count < full * (1 - allowed) else None

@@ -1,113 +1,38 @@
-"""Score predictions against the truth: files, folders and stacks."""
+"""Score predictions against the truth: files, folders, stacks, and results of the Cell Tracking Challenge."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ushape.data.masks import ignored_label, number_of_classes
-from ushape.evaluate.pairs import KINDS, Kind, Pairs, pair_paths
+from ushape.errors import ConfigError
+from ushape.evaluate.boundaries import PixelSize, Tolerance, parse_tolerance
+from ushape.evaluate.evaluation import Evaluation, Place
+from ushape.evaluate.names import (
+    BOUNDARY_METRICS,
+    MEMBRANE_METRICS,
+    METRICS,
+    OBJECT_METRICS,
+    base,
+    known,
+    wanted,
+)
+from ushape.evaluate.pairs import KINDS, Kind, Pair, Pairs, pair_paths
 from ushape.evaluate.planes import Plane, as_objects, hold_objects, read_planes
-from ushape.evaluate.scores import METRICS, OBJECT_METRICS, Scored, score
-from ushape.io import write_csv, write_json
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from ushape.evaluate.scores import score, understand
+from ushape.evaluate.sequences import (
+    TrackedSequence,
+    choose_scores,
+    find_sequences,
+    pair_frames,
+    score_sequences,
+)
+from ushape.evaluate.values import IDS
+from ushape.evaluate.views import Views
+from ushape.io import image_size
 
 __all__ = ["METRICS", "Evaluation", "evaluate"]
 
 _OBJECTS_FIRST: tuple[Kind, ...] = ("instances", *KINDS)
-
-_MOST_ROWS = 30
-_MOST_NAMES = 5
-"""What the screen shows; the files hold all."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a set of predictions.
-
-    Attributes
-    ----------
-    prediction, truth : Path
-        What was compared.
-    pairs : Pairs
-        Which file was matched with which.
-    planes : tuple of (name, prediction, truth, number of the plane in its file)
-        What was scored, in the order of `scored.rows`.
-    scored : Scored
-        Scores, counts and conventions.
-    """
-
-    prediction: Path
-    truth: Path
-    pairs: Pairs
-    planes: tuple[tuple[str, Path, Path, int], ...]
-    scored: Scored
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Each score of the whole set."""
-        return dict(self.scored.scores)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: each score by its name, `counts`, `images`, pairs and conventions."""
-        images = [
-            {"name": name, "prediction": prediction, "truth": truth, "plane": plane, **row, "counts": counts}
-            for (name, prediction, truth, plane), row, counts in zip(
-                self.planes, self.scored.rows, self.scored.row_counts, strict=True
-            )
-        ]
-        return {
-            "prediction": self.prediction,
-            "truth": self.truth,
-            **self.scored.scores,
-            "counts": self.scored.counts,
-            "conventions": self.scored.conventions,
-            "matched": self.pairs.how,
-            "without_truth": self.pairs.lone_predictions,
-            "without_prediction": self.pairs.lone_truths,
-            "images": images,
-        }
-
-    def to_json(self, path: Path | str) -> None:
-        """Write `as_dict` to a file."""
-        write_json(path, self.as_dict())
-
-    def to_csv(self, path: Path | str) -> None:
-        """Write one row of scores per image (per plane of a stack)."""
-        header = ["image", *self.scored.scores]
-        rows = [[name, *row.values()] for (name, *_), row in zip(self.planes, self.scored.rows, strict=True)]
-        write_csv(path, header, rows)
-
-    def render(self) -> "RenderableType":
-        """Tables and lines for the terminal, to be printed by rich."""
-        from rich.console import Group
-        from rich.table import Table
-
-        table = Table("", *self.scored.scores)
-        for (name, *_), row in zip(self.planes[:_MOST_ROWS], self.scored.rows, strict=False):
-            table.add_row(name, *(f"{value:.4f}" for value in row.values()))
-        if len(self.planes) > _MOST_ROWS:
-            table.add_row(f"... and {len(self.planes) - _MOST_ROWS} more", *("" for _ in self.scores))
-        table.add_section()
-        table.add_row("all", *(f"{value:.4f}" for value in self.scored.scores.values()), style="bold")
-        return Group(f"{self.prediction} against {self.truth}", table, *self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        """What was matched with what, and by which conventions the scores were taken."""
-        shown = [f"{pair.prediction.name} with {pair.truth.name}" for pair in self.pairs.pairs]
-        yield f"matched ({self.pairs.how}): {_shortened(shown)}"
-        for what, paths in (
-            ("no truth for, so not scored", self.pairs.lone_predictions),
-            ("no prediction for, so not scored", self.pairs.lone_truths),
-        ):
-            if paths:
-                yield f"{what}: {_shortened([path.name for path in paths])}"
-        best = [f"{name} {c['threshold']:.1f}" for name, c in self.scored.counts.items() if "threshold" in c]
-        if best:
-            yield f"best thresholds: {', '.join(best)}"
-        yield from self.scored.conventions
 
 
 def evaluate(
@@ -117,6 +42,8 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     classes: int | str | None = None,
     ignore: int | str | None = None,
+    tolerance: float | str | None = None,
+    pixel_size: float | str | PixelSize | None = None,
 ) -> Evaluation:
     """Score predictions against the truth.
 
@@ -126,17 +53,25 @@ def evaluate(
         Two files (stacks too), or two folders whose files are paired by name; `_classes`, `_probabilities`
         and `_instances` at the end of a predicted name do not count. If a folder holds several of these,
         the probabilities are taken, unless `metrics` asks for scores of objects, or nothing is asked for
-        and the truth holds objects.
+        and the truth holds objects. Or folders of the Cell Tracking Challenge: a result `01_RES` and its
+        reference `01_GT`, or the folders above them.
     metrics : sequence of str, optional
         Names out of `METRICS`. Default: what fits. Probabilities of two classes: `pixel_error`, `v_rand`,
-        `v_info`. Class masks, and probabilities of more classes: `dice`, `iou`, `accuracy`. Object ids:
-        `ap_0.50`, `f1_0.50`.
+        `v_info`. Class masks, and probabilities of more classes: `dice`, `iou`, `accuracy`, of several images
+        also their means over the images. Object ids: `ap_0.50`, `ap_0.70`, `f1_0.50`, `pq`. Cell Tracking
+        Challenge: `seg`, `det`, `op_csb`.
     classes : int or str, optional
         A number says that the values of class masks are class indices 0..classes - 1; "objects" that the
         truth holds object ids. Default: values are compared as they are if they are the same on both sides;
         else the truth's are numbered in ascending order, or they are objects, where that is clear.
     ignore : int or str, optional
         Label in the truth of pixels that do not count: a number, or a colour such as "0,0,0".
+    tolerance : float or str, optional
+        How far apart two boundaries may be for `boundary_f1` and `nsd`: pixels, such as 2, or "1um". Given
+        alone, the scores of boundaries are taken too. Default: 2 pixels.
+    pixel_size : float, str or (float, float), optional
+        Size of a pixel (or height and width) in micrometres, for a tolerance in these. Default: what the
+        files say.
 
     Returns
     -------
@@ -147,29 +82,70 @@ def evaluate(
     ConfigError
         If a metric is unknown or does not fit, or an option cannot be.
     DataError
-        If the folders do not pair or the values do not fit.
+        If the folders do not pair, the values do not fit, or something needed is missing.
     ImageFormatError
         If a file is missing or cannot be read.
     ShapeError
         If sizes differ.
     """
     prediction, truth = Path(prediction), Path(truth)
-    names = [name.strip() for name in metrics or ()]
+    names = known(metrics or ())
+    within = None if tolerance is None and pixel_size is None else parse_tolerance(tolerance, pixel_size)
+    if within and names and not set(names) & set(BOUNDARY_METRICS):
+        raise ConfigError("--tolerance is for boundary_f1 and nsd, but --metrics names neither; add one")
+    sequences = find_sequences(prediction, truth)
+    if not sequences:
+        return _of_files(prediction, truth, names, classes, ignore, within)
+    for option, value in {"--classes": classes, "--ignore": ignore, "--tolerance": tolerance}.items():
+        if value is not None:
+            raise ConfigError(f"{option} {value} does not fit Cell Tracking Challenge folders; leave it out")
+    return _of_sequences(sequences, prediction, truth, names)
+
+
+def _of_sequences(
+    sequences: Sequence[TrackedSequence], prediction: Path, truth: Path, names: Sequence[str]
+) -> Evaluation:
+    chosen, sequences = choose_scores(sequences, names)
+    pairs = pair_frames(sequences, prediction, truth)
+    scored = score_sequences(sequences, chosen)
+    return Evaluation(
+        prediction, truth, pairs, tuple(map(_middle, pairs.pairs)), scored, Views("instances", IDS)
+    )
+
+
+def _middle(pair: Pair) -> Place:
+    """Place of a frame; of a volume its middle plane is shown."""
+    return Place(pair.name, pair, 0 if pair.plane is not None else image_size(pair.truth).planes // 2)
+
+
+def _of_files(
+    prediction: Path,
+    truth: Path,
+    names: Sequence[str],
+    classes: int | str | None,
+    ignore: int | str | None,
+    within: Tolerance | None,
+) -> Evaluation:
     number, label = number_of_classes(classes), ignored_label(ignore)
-    objects_only = bool(names) and set(names) <= set(OBJECT_METRICS)
-    pairs = pair_paths(prediction, truth, kinds=_OBJECTS_FIRST if objects_only else KINDS)
+    pairs = pair_paths(prediction, truth, kinds=_kinds(names))
     planes = _read(pairs, label)
     are_objects = classes == "objects" or (number is None and hold_objects(planes, ignore))
     if are_objects:
         pairs = pairs if names else _with_instances(pairs, prediction, truth)
         planes = as_objects(_read(pairs, label))
-    return Evaluation(
-        prediction,
-        truth,
-        pairs,
-        tuple((plane.name, plane.pair.prediction, plane.pair.truth, plane.index) for plane in planes),
-        score(planes, names, classes="objects" if are_objects else number),
-    )
+    views = understand(planes, "objects" if are_objects else number)
+    chosen = wanted(names, views.kind, views.coding.classes, len(planes))
+    if within and not names:
+        chosen += BOUNDARY_METRICS
+    scored = score(planes, views, chosen, within or Tolerance())
+    places = tuple(Place(plane.name, plane.pair, plane.index) for plane in planes)
+    return Evaluation(prediction, truth, pairs, places, scored, views, label)
+
+
+def _kinds(names: Sequence[str]) -> tuple[Kind, ...]:
+    """Which kind of prediction to take first: ids for scores of objects, unless membranes are scored too."""
+    bases = {base(name) for name in names}
+    return _OBJECTS_FIRST if bases & set(OBJECT_METRICS) and not bases & set(MEMBRANE_METRICS) else KINDS
 
 
 def _read(pairs: Pairs, label: tuple[int, ...] | None) -> list[Plane]:
@@ -180,8 +156,3 @@ def _with_instances(pairs: Pairs, prediction: Path, truth: Path) -> Pairs:
     """Pairs with predicted object ids, if there are such for each of `pairs`; else these."""
     other = pair_paths(prediction, truth, kinds=_OBJECTS_FIRST)
     return other if {pair.name for pair in pairs.pairs} <= {pair.name for pair in other.pairs} else pairs
-
-
-def _shortened(names: Sequence[str]) -> str:
-    few = ", ".join(names[:_MOST_NAMES])
-    return few if len(names) <= _MOST_NAMES else f"{few}, ... {len(names)} in all"

@@ -19,11 +19,12 @@ _PICTURES = ("_overlay", "_outlines")
 
 @dataclass(frozen=True)
 class Pair:
-    """A predicted file and the file with its truth."""
+    """A predicted file and the file with its truth; `plane`: of the prediction only this one has a truth."""
 
     name: str
     prediction: Path
     truth: Path
+    plane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Pairs:
 def kind_of(path: Path) -> Kind | None:
     """What the name says a predicted file holds; None if it says nothing."""
     return next((kind for kind in KINDS if path.stem.endswith(f"_{kind}")), None)
+
+
+def bare(path: Path) -> Path:
+    """Path with the ending of its kind cut off the stem: `a.tif` of `a_classes.tif`."""
+    kind = kind_of(path)
+    return path if kind is None else path.with_name(path.stem.removesuffix(f"_{kind}") + path.suffix)
 
 
 def pair_paths(prediction: Path, truth: Path, *, kinds: Sequence[Kind] = KINDS) -> Pairs:
@@ -64,17 +71,17 @@ def pair_paths(prediction: Path, truth: Path, *, kinds: Sequence[Kind] = KINDS) 
         folder, file = (prediction, truth) if prediction.is_dir() else (truth, prediction)
         raise DataError(f"{file} is a file but {folder} a folder; give two files or two folders")
     if not prediction.is_dir():
-        return Pairs((Pair(_bare(prediction).stem, prediction, truth),), "two files")
+        return Pairs((Pair(bare(prediction).stem, prediction, truth),), "two files")
     return _pair_folders(prediction, truth, kinds)
 
 
 def _pair_folders(prediction: Path, truth: Path, kinds: Sequence[Kind]) -> Pairs:
-    predictions = {_bare(path): path for path in _of_one_kind(_images(prediction), kinds)}
-    truths = {_bare(path): path for path in _images(truth)}
+    predictions = {bare(path): path for path in _of_one_kind(_images(prediction), kinds)}
+    truths = {bare(path): path for path in _images(truth)}
     pairing = pair_up(list(predictions), list(truths))
     pairs = tuple(
-        Pair(bare.stem, predictions[bare], truths[partner])
-        for bare, partner in pairing.partners
+        Pair(image.stem, predictions[image], truths[partner])
+        for image, partner in pairing.partners
         if partner is not None
     )
     if not pairs:
@@ -86,8 +93,8 @@ def _pair_folders(prediction: Path, truth: Path, kinds: Sequence[Kind]) -> Pairs
     return Pairs(
         pairs,
         f"by {pairing.how}",
-        tuple(predictions[bare] for bare, partner in pairing.partners if partner is None),
-        tuple(truths[bare] for bare in pairing.orphans),
+        tuple(predictions[image] for image, partner in pairing.partners if partner is None),
+        tuple(truths[image] for image in pairing.orphans),
     )
 
 
@@ -105,9 +112,3 @@ def _of_one_kind(paths: Iterable[Path], kinds: Sequence[Kind]) -> list[Path]:
         groups.setdefault(kind_of(path), []).append(path)
     best = next((kind for kind in (*kinds, None, *KINDS) if kind in groups), None)
     return groups[best]
-
-
-def _bare(path: Path) -> Path:
-    """Path with the suffix of its kind cut off the stem."""
-    kind = kind_of(path)
-    return path if kind is None else path.with_name(path.stem.removesuffix(f"_{kind}") + path.suffix)

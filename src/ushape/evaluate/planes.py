@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.coding import MaskCoding
-from ushape.data.evidence import examine
+from ushape.data.evidence import examine, ranked
 from ushape.data.masks import decide, ignored_code
 from ushape.errors import DataError, ShapeError
 from ushape.evaluate.pairs import Kind, Pair, kind_of
@@ -71,6 +71,8 @@ def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[P
     truth, is_color, may_be_ids = _labels(pair.truth)
     ignored = ignored_code(ignore, is_color, 8)
     kind, prediction = _prediction(pair, planes=len(truth))
+    if pair.plane is not None:
+        prediction = prediction[pair.plane : pair.plane + 1]
     if prediction.shape[0] != len(truth) or prediction.shape[-2:] != truth.shape[-2:]:
         raise ShapeError(
             f"{pair.prediction} has {_size(prediction)}, {pair.truth} has {_size(truth)}; they must be equal"
@@ -84,7 +86,7 @@ def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[P
 def as_objects(planes: Sequence[Plane]) -> list[Plane]:
     """Take predictions for object ids if their names do not say what they hold and it is no mask."""
     unnamed = all(plane.kind == "classes" and kind_of(plane.pair.prediction) is None for plane in planes)
-    if not unnamed or is_mask(_values(plane.prediction for plane in planes)):
+    if not unnamed or is_mask(values_in(plane.prediction for plane in planes)):
         return list(planes)
     return [replace(plane, kind="instances") for plane in planes]
 
@@ -96,9 +98,9 @@ def hold_objects(planes: Sequence[Plane], ignore: int | str | None = None) -> bo
     """
     predicted = [plane.prediction for plane in planes if plane.kind == "classes"]
     binary = all(len(plane.prediction) <= 2 for plane in planes if plane.kind == "probabilities")
-    if planes[0].kind == "instances" or not binary or not is_mask(_values(predicted)):
+    if planes[0].kind == "instances" or not binary or not is_mask(values_in(predicted)):
         return False
-    if len(_values(plane.truth[plane.counted] for plane in planes)) <= 2:
+    if len(values_in(plane.truth[plane.counted] for plane in planes)) <= 2:
         return False
     if all(plane.may_be_ids for plane in planes):
         return True
@@ -109,8 +111,9 @@ def hold_objects(planes: Sequence[Plane], ignore: int | str | None = None) -> bo
     return is_sound and isinstance(coding, MaskCoding) and coding.kind == "instances"
 
 
-def _values(arrays: Iterable[Array]) -> set[int]:
-    return {value for array in arrays for value in np.unique(array).tolist()}
+def values_in(arrays: Iterable[Array]) -> set[int]:
+    """Values that occur in arrays of integers."""
+    return {value for array in arrays if array.size for value in ranked(array)[0].tolist()}
 
 
 def _prediction(pair: Pair, planes: int) -> tuple[Kind, Array]:

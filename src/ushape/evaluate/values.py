@@ -17,20 +17,27 @@ class Coding:
     ----------
     classes : int
         Their number K; indices are 0..K - 1.
-    truth, prediction : mapping of int to int
-        Class of each value found.
+    truth, prediction : mapping of int to int, or None
+        Class of each value found; None: of object ids, all but 0 are class 1.
     words : str
         The same in words.
     """
 
     classes: int
-    truth: Mapping[int, int]
-    prediction: Mapping[int, int]
+    truth: Mapping[int, int] | None
+    prediction: Mapping[int, int] | None
     words: str
 
 
-def object_ids(truth: Collection[int], prediction: Collection[int]) -> Coding:
-    """Coding of a truth that holds object ids: every object is class 1.
+IDS = Coding(2, None, None, "truth and prediction hold object ids; as a class, all objects are class 1")
+"""Coding of object ids on both sides."""
+
+MASK = Coding(2, {0: 0, 255: 1}, None, "prediction holds object ids; truth is a mask, class 1 is 255")
+"""Coding of object ids against a mask, the objects of which are its components."""
+
+
+def object_ids(prediction: Collection[int]) -> Coding:
+    """Coding of a truth that holds object ids and a prediction that is a mask: every object is class 1.
 
     Raises
     ------
@@ -42,12 +49,7 @@ def object_ids(truth: Collection[int], prediction: Collection[int]) -> Coding:
             f"truth holds objects, but the prediction the values {_listed(sorted(prediction))}; give the "
             "files that predict --instances writes"
         )
-    return Coding(
-        2,
-        {value: int(value > 0) for value in truth},
-        {value: int(value > 0) for value in prediction},
-        "truth holds object ids: all are class 1",
-    )
+    return Coding(2, None, None, "truth holds object ids: all are class 1")
 
 
 def infer_coding(truth: Collection[int], prediction: Collection[int], classes: int | None = None) -> Coding:

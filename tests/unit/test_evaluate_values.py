@@ -1,0 +1,55 @@
+"""What the values of predicted and true label images mean."""
+
+import pytest
+
+from ushape.errors import ConfigError, DataError
+from ushape.evaluate.values import infer_coding
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "true_classes", "predicted_classes"),
+    [
+        ({0, 255}, {0, 1}, {0: 0, 255: 1}, {0: 0, 1: 1}),
+        ({0, 1}, {0, 255}, {0: 0, 1: 1}, {0: 0, 255: 1}),
+        ({255}, {0, 1}, {255: 1}, {0: 0, 1: 1}),
+        ({0}, {0, 1}, {0: 0}, {0: 0, 1: 1}),
+        ({0, 255}, {0}, {0: 0, 255: 1}, {0: 0}),
+        ({0, 1, 3}, {0, 1, 2, 3}, {0: 0, 1: 1, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}),
+        ({0, 85, 170}, {0, 1, 2}, {0: 0, 85: 1, 170: 2}, {0: 0, 1: 1, 2: 2}),
+        ({1, 2, 3}, {0, 1, 2}, {1: 0, 2: 1, 3: 2}, {0: 0, 1: 1, 2: 2}),
+        ({0, 0xFF0000, 0x00FF00}, {0, 1, 2}, {0: 0, 0x00FF00: 1, 0xFF0000: 2}, {0: 0, 1: 1, 2: 2}),
+    ],
+)
+def test_values_and_their_classes(truth, prediction, true_classes, predicted_classes):
+    coding = infer_coding(truth, prediction)
+    assert {value: coding.truth[value] for value in truth} == true_classes
+    assert {value: coding.prediction[value] for value in prediction} == predicted_classes
+    assert coding.classes == max([1, *true_classes.values(), *predicted_classes.values()]) + 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "message"),
+    [
+        (
+            {0, 1, 2},
+            {0, 1},
+            "truth has the 3 values 0, 1, 2, .* only 0, 1; say --classes objects if .* --classes 3 if",
+        ),
+        ({0, 1, 3}, {0, 1, 2}, "they do not tell which class is which; say --classes N"),
+        ({0, 2}, {0, 1}, "they do not tell which class is which"),
+        ({0, 255}, {0, 1, 2}, "truth has the values 0, 255, the prediction 0, 1, 2: they do not tell"),
+        (set(range(100)), {0, 1}, r"truth has the 100 values 0, 1, 2, 3, 4, 5, \.\.\. 99"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(truth, prediction, message):
+    with pytest.raises(DataError, match=message):
+        infer_coding(truth, prediction)
+
+
+def test_class_indices_can_be_declared():
+    coding = infer_coding({0, 1, 3}, {0, 1}, classes=5)
+    assert (coding.classes, coding.truth[3], coding.prediction[1]) == (5, 3, 1)
+    with pytest.raises(DataError, match="truth has the value 3, but --classes 3 allows 0 to 2"):
+        infer_coding({0, 3}, {0}, classes=3)
+    with pytest.raises(ConfigError, match="--classes must be at least 2, got 1"):
+        infer_coding({0}, {0}, classes=1)
