@@ -97,6 +97,13 @@ def test_of_a_larger_image_the_part_where_most_is_wrong_is_shown(corner: tuple[i
     assert one.words.endswith("of 1500 x 1100, where most is wrong")
 
 
+@pytest.mark.parametrize("other", [(1400, 10), (10, 1000), (1400, 1000)])
+def test_a_large_mistake_outweighs_a_small_one_that_lies_beyond_it(other: tuple[int, int]) -> None:
+    true = squares((1500, 1100), (10, 10), side=20) + 2 * squares((1500, 1100), other)
+    shown = compare("a", differences(0 * true, true)).panels["where they differ"]
+    assert (shown == DIFFERENCE_COLORS[Difference.MISSED]).all(-1).sum() == 400
+
+
 def test_a_large_image_without_a_mistake_is_shown_in_part_too() -> None:
     true = squares((1500, 300), (5, 5))
     one = compare("a", differences(true, true))
