@@ -95,7 +95,7 @@ def test_the_weights_given_decide_the_network(tmp_path: Path) -> None:
     [({"seed": 4}, "--seed"), ({"held_out": {"s": "0"}}, "--validation"), ({"training": {}}, "DATA")],
 )
 def test_another_run_is_not_gone_on_with(change: dict[str, object], word: str) -> None:
-    run = provenance(FAST, 3, Budget(5, None), [sample(touching())], [])
+    run = provenance(FAST, 3, Budget(5, None), [sample(touching())], [], [])
     require_same_run(run, run | {"budget": {"steps": 9}})
     with pytest.raises(ConfigError, match=f"--resume: {word} differs"):
         require_same_run(run, run | change)
@@ -103,7 +103,7 @@ def test_another_run_is_not_gone_on_with(change: dict[str, object], word: str) -
 
 def test_provenance_tells_data_apart_and_holds_no_clock() -> None:
     one, other = sample(touching()), sample(touching()[::-1])
-    first = provenance(FAST, 3, Budget(5, None), [one], [])
-    assert first == provenance(FAST, 3, Budget(5, None), [one], [])
-    assert first["training"] != provenance(FAST, 3, Budget(5, None), [other], [])["training"]
+    first = provenance(FAST, 3, Budget(5, None), [one], [], [])
+    assert first == provenance(FAST, 3, Budget(5, None), [one], [], [])
+    assert first["training"] != provenance(FAST, 3, Budget(5, None), [other], [], [])["training"]
     assert first["recipe"]["name"] == "fast"

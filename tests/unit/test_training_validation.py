@@ -153,7 +153,7 @@ def watch(tmp_path: Path) -> Validation:
         architecture=UNetConfig(width=1, depth=1),
         classes=tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab")),
     )
-    return Validation([], header, tmp_path, Schedule(Budget(10, None)), device="cpu")
+    return Validation([], [], header, tmp_path, Schedule(Budget(10, None)), device="cpu")
 
 
 def test_the_best_model_is_kept_and_the_last_one_too(watch: Validation) -> None:
@@ -166,3 +166,19 @@ def test_the_best_model_is_kept_and_the_last_one_too(watch: Validation) -> None:
     assert float(best.state_dict()["score.bias"][0]) == pytest.approx(0.9)
     assert float(last.state_dict()["score.bias"][0]) == pytest.approx(0.7)
     assert header.provenance["validation"]["step"] == 2
+
+
+def test_all_model_files_get_the_processing_that_was_tuned(watch: Validation) -> None:
+    network = UNet(width=1, depth=1)
+    torch.nn.init.zeros_(network.score.weight)
+    network.score.bias.data = torch.tensor([0.0, 2.0])  # the object with a probability of 0.88, everywhere
+    watch.header = watch.header.model_copy(update={"postprocessing": Postprocessing(threshold=0.95)})
+    watch._keep(SimpleNamespace(best_weights=network), {"step": 1, "score": 0.9})
+    watch.tuned_on = [sample(np.ones((20, 20), np.int32))]
+    watch.tune(SimpleNamespace(best_weights=network))
+    watch._keep(SimpleNamespace(best_weights=network), {"step": 2, "score": 0.8})
+    thresholds = [
+        load_model(watch.output / f"{name}.safetensors")[1].postprocessing.threshold
+        for name in ("model", "last")
+    ]
+    assert thresholds[0] == thresholds[1] < 0.88

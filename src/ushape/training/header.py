@@ -86,7 +86,12 @@ def _name(config: UNetConfig) -> str:
 
 
 def provenance(
-    recipe: Recipe, seed: int, budget: Budget, samples: list[Sample], held_out: list[Sample]
+    recipe: Recipe,
+    seed: int,
+    budget: Budget,
+    samples: list[Sample],
+    held_out: list[Sample],
+    tuned_on: list[Sample],
 ) -> dict[str, Any]:
     """Where a model comes from; no clock readings, so that equal runs give equal files."""
     return {
@@ -95,6 +100,7 @@ def provenance(
         "budget": {"steps": budget.steps, "seconds": budget.seconds},
         "training": {sample.name: _hash(sample) for sample in samples},
         "held_out": {sample.name: _hash(sample) for sample in held_out},
+        "tuned_on": [sample.name for sample in tuned_on],
         "versions": {"ushape": ushape.__version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 

@@ -22,6 +22,7 @@ from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.scores import Scores
 from ushape.training.tiles import TileData, TileDataset
+from ushape.training.tuning import has_objects, tuning_set
 from ushape.training.validation import Schedule, Validation
 
 
@@ -134,7 +135,9 @@ def train(
         seed=seed,
     )
     header = describe(chosen, model, width, from_model, samples, infos)
-    header = header.model_copy(update={"provenance": provenance(chosen, seed, budget, samples, held_out)})
+    tuned_on = tuning_set(samples, held_out) if has_objects(samples, len(infos)) else []
+    history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
+    header = header.model_copy(update={"provenance": history})
     network = initial_network(header, from_model, seed)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     for line in [*notes, _plan(header, dataset, samples, held_out)]:
@@ -142,7 +145,8 @@ def train(
 
     module = TrainingModule(network, chosen, budget, seed=seed)
     backend = PyTorchBackend(network, device)
-    watch = Validation(held_out, header, output, Schedule(budget), device=str(backend.device))
+    schedule = Schedule(budget, tuning=2.0 if tuned_on else 0.0)
+    watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
     if checkpoint is not None:  # refused before the run's folder is touched
@@ -153,7 +157,12 @@ def train(
         trainer = trainer_for(output, backend, callbacks)
         network.train()
         trainer.fit(module, TileData(dataset, workers=workers), ckpt_path=checkpoint)
-    write_page(output, header, watch.history, watch.best)
+    if tuned_on:
+        found = watch.header.postprocessing.in_words()
+        console.print(
+            f"objects, tuned on {len(tuned_on)} training images: {found}", highlight=False, soft_wrap=True
+        )
+    write_page(output, watch.header, watch.history, watch.best)
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",

@@ -1,5 +1,6 @@
 """Which score selects the best model, and how whole validation images are scored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
         return _scores_of_cells(pairs, overlap)
     if classes == 2 and any(has_touching_objects(sample) for sample in samples):
         matchings = [
-            metrics.match(instances(p[1], postprocessing) * (s.classes != IGNORE), _counted_objects(s), 0.5)
+            metrics.match(instances(p[1], postprocessing) * (s.classes != IGNORE), counted_objects(s), 0.5)
             for p, s in pairs
         ]
         ap = metrics.total(matchings).average_precision
@@ -71,7 +72,7 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
     return Scores(score=overlap["dice"], **overlap)
 
 
-def is_dense(samples: list[Sample]) -> bool:
+def is_dense(samples: Sequence[Sample]) -> bool:
     """Whether objects fill most of the pixels that count, and background is what separates them."""
     counts = np.sum([np.bincount(sample.classes.ravel(), minlength=256) for sample in samples], axis=0)
     return bool(counts[1] > counts[:IGNORE].sum() / 2)
@@ -79,19 +80,20 @@ def is_dense(samples: list[Sample]) -> bool:
 
 def has_touching_objects(sample: Sample) -> bool:
     """Whether two objects of a sample touch: then its objects matter one by one."""
-    objects = _counted_objects(sample)
+    objects = counted_objects(sample)
     return bool((cut_gap(objects) != objects).any())
 
 
 def _scores_of_cells(pairs: list[tuple[Array, Sample]], overlap: dict[str, float]) -> Scores:
     cells = [probabilities[1] for probabilities, _ in pairs]
     # V_rand is defined on a binary truth: cells that touch are cut apart first.
-    truth = [cut_gap(_counted_objects(sample)) > 0 for _, sample in pairs]
+    truth = [cut_gap(counted_objects(sample)) > 0 for _, sample in pairs]
     ignored = [sample.classes == IGNORE for _, sample in pairs]
     v_rand = metrics.v_rand(cells, truth, ignored=ignored).score
     pixel_error = metrics.pixel_error(cells, truth, ignored=ignored).score
     return Scores(score=v_rand, v_rand=v_rand, pixel_error=pixel_error, **overlap)
 
 
-def _counted_objects(sample: Sample) -> Array:
+def counted_objects(sample: Sample) -> Array:
+    """Object ids (H, W) of a sample, 0 where pixels do not count."""
     return np.where(sample.classes == IGNORE, 0, sample.objects)

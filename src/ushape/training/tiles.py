@@ -99,7 +99,9 @@ class TileDataset(Dataset[dict[str, Tensor]]):
         reach = self.size_out / 4
         low = [min(reach, side / 2) for side in shape]
         # Between two pixels, where the middle of a tile is: a plain tile then shows pixels as they are.
-        y, x = (math.floor(rng.uniform(edge, side - edge)) + 0.5 for edge, side in zip(low, shape, strict=True))
+        y, x = (
+            math.floor(rng.uniform(edge, side - edge)) + 0.5 for edge, side in zip(low, shape, strict=True)
+        )
         return y, x
 
     def _deformation(self, rng: np.random.Generator) -> Any:

@@ -1,5 +1,6 @@
 """Whole validation images through the network as it stands: scores, pictures, and the best model kept."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ import numpy as np
 from lightning import Callback, Trainer
 
 from ushape import io, pictures
-from ushape.checkpoint import save_model
+from ushape.checkpoint import load_model, save_model
 from ushape.config import ModelHeader
 from ushape.data import Sample
 from ushape.predict import Segmenter
 from ushape.training.budget import Budget
 from ushape.training.module import TrainingModule
 from ushape.training.scores import Scores, score
+from ushape.training.tuning import tune
 
 Array = np.ndarray[Any, Any]
 
@@ -36,10 +38,13 @@ class Schedule:
     budget : Budget
     evaluations : int
         Number of validations in a run of a number of steps.
+    tuning : float
+        What tuning at the end takes, as a multiple of a validation.
     """
 
     budget: Budget
     evaluations: int = 10
+    tuning: float = 0.0
     last: float = 0.0
     cost: float = 0.0
 
@@ -47,8 +52,9 @@ class Schedule:
         """Whether to validate after `step` steps."""
         if self.budget.steps is not None:
             return step in EARLY_STEPS or step % max(1, self.budget.steps // self.evaluations) == 0
-        # The first picture within a minute, and early in a short run: only then is the cost of the last known.
-        # Later at most a tenth of the time for validation.
+        assert self.budget.seconds is not None
+        # The first picture within a minute, and early in a short run: only then is the cost of the last one
+        # known. Later at most a tenth of the time for validation.
         first = min(20.0, self.budget.seconds / 4)
         pause = first if not self.cost else max(60.0 - self.cost, 9 * self.cost)
         # One that would be over just before the last one tells nothing.
@@ -58,7 +64,7 @@ class Schedule:
     def measured(self, started: float) -> None:
         """Note how long a validation took; the last one must fit in the budget."""
         self.last, self.cost = self.budget.elapsed(), self.budget.elapsed() - started
-        self.budget.reserve = 1.5 * self.cost + 2.0
+        self.budget.reserve = (1.5 + self.tuning) * self.cost + 2.0
 
 
 class Validation(Callback):
@@ -68,6 +74,8 @@ class Validation(Callback):
     ----------
     samples : list of Sample
         Validation images.
+    tuned_on : list of Sample
+        Training images on which the post-processing is tuned before the last validation; none: it is not.
     header : ModelHeader
         Of the model files.
     output : Path
@@ -79,9 +87,16 @@ class Validation(Callback):
     """
 
     def __init__(
-        self, samples: list[Sample], header: ModelHeader, output: Path, schedule: Schedule, *, device: str
+        self,
+        samples: list[Sample],
+        tuned_on: list[Sample],
+        header: ModelHeader,
+        output: Path,
+        schedule: Schedule,
+        *,
+        device: str,
     ) -> None:
-        self.samples, self.header, self.output = samples, header, output
+        self.samples, self.tuned_on, self.header, self.output = samples, tuned_on, header, output
         self.schedule, self.device = schedule, device
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -97,6 +112,8 @@ class Validation(Callback):
         step = trainer.global_step
         # Decided here alone: a clock or a Ctrl-C between two such questions would skip the last validation.
         ends = module.budget.is_spent(step)
+        if ends:
+            self.tune(module)
         if ends or self.schedule.is_due(step):
             self.validate(trainer, module)
         trainer.should_stop = ends
@@ -114,6 +131,18 @@ class Validation(Callback):
         self._keep(module, row)
         self.schedule.measured(started)
 
+    def tune(self, module: TrainingModule) -> None:
+        """Choose the post-processing of the model files, that of the best model so far included."""
+        if not self.tuned_on:
+            return
+        foregrounds = [probability[1] for probability in self._predict(module, self.tuned_on)]
+        tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing)
+        self.header = self.header.model_copy(update={"postprocessing": tuned})
+        best = self.output / "model.safetensors"
+        if best.exists():
+            network, header = load_model(best)
+            save_model(best, network, header.model_copy(update={"postprocessing": tuned}))
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
         return {"best": self.best, "history": self.history, "provenance": self.header.provenance}
@@ -123,15 +152,20 @@ class Validation(Callback):
         self.best, self.history = state["best"], state["history"]
 
     def _scores(self, module: TrainingModule) -> Scores:
+        probabilities = []
+        for sample, probability in zip(self.samples, self._predict(module, self.samples), strict=True):
+            probabilities.append(probability)
+            if len(probabilities) <= SHOWN:
+                self._draw(sample, probability)
+        return score(self.samples, probabilities, self.header.postprocessing)
+
+    def _predict(self, module: TrainingModule, samples: list[Sample]) -> Iterator[Array]:
+        """Probabilities (C, H, W) of whole images, one after the other."""
         network = module.best_weights.eval()
         segmenter = Segmenter(network, self.header, device=self.device)
-        probabilities = []
-        for sample in self.samples:
-            probabilities.append(segmenter(sample.image, axes="CYX").probabilities)
-            if len(probabilities) <= SHOWN:
-                self._draw(sample, probabilities[-1])
+        for sample in samples:
+            yield segmenter(sample.image, axes="CYX").probabilities
         network.train()
-        return score(self.samples, probabilities, self.header.postprocessing)
 
     def _draw(self, sample: Sample, probability: Array) -> None:
         colors = [info.color for info in self.header.classes]

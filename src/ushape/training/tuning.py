@@ -1,0 +1,98 @@
+"""Post-processing that finds the objects of the training images best, chosen at the end of a run.
+
+The validation images have no say: the scores reported for them stay those of images that nothing was fitted
+to. The training images have; they are seen as they are, never as the deformed tiles that were trained on.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ushape import metrics
+from ushape.config import IGNORE, Postprocessing
+from ushape.data import Sample
+from ushape.instances import instances
+from ushape.training.scores import counted_objects, has_touching_objects, is_dense
+
+Array = np.ndarray[Any, Any]
+Change = dict[str, Any]
+
+MOST_PIXELS = 4_000_000
+"""Of the images that are tuned on."""
+
+_WORTH = 0.002
+"""Gain in quality below which the simpler processing is kept."""
+
+_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_SPLITS: tuple[Change, ...] = (
+    {"split": "none"},
+    *({"split": "probability", "seed_threshold": threshold} for threshold in (0.8, 0.9, 0.95)),
+    *({"split": "distance", "seed_depth_px": depth} for depth in (0.75, 1.5)),
+)
+
+
+def has_objects(samples: Sequence[Sample], classes: int) -> bool:
+    """Whether single objects matter: then their post-processing is tuned."""
+    return classes == 2 and (is_dense(samples) or any(map(has_touching_objects, samples)))
+
+
+def tuning_set(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sample]:
+    """Choose training images to tune on: evenly spread, at least one, half as many pixels as are held out.
+
+    A third of a second per megapixel and candidate, twenty of them: that takes about two validations.
+    """
+    most_pixels = min(MOST_PIXELS, sum(sample.objects.size for sample in held_out) // 2)
+    sizes = np.array([sample.objects.size for sample in samples])
+    for count in range(len(samples), 1, -1):
+        chosen = np.linspace(0, len(samples) - 1, count).round().astype(int)
+        if sizes[chosen].sum() <= most_pixels:
+            return [samples[place] for place in chosen]
+    return [samples[len(samples) // 2]]
+
+
+def tune(samples: Sequence[Sample], foregrounds: Sequence[Array], start: Postprocessing) -> Postprocessing:
+    """Choose threshold, split and smallest area, one after the other, and the threshold once more.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Annotated images of background and one class of objects.
+    foregrounds : sequence of ndarray of float, shape (H, W)
+        Their predicted probabilities of the objects.
+    start : Postprocessing
+        What is not tuned stays as it is here.
+
+    Returns
+    -------
+    Postprocessing
+        Best in `quality`; of nearly equal ones the first.
+    """
+    best, best_quality = start, quality(samples, foregrounds, start)
+    for choices in _rounds(start):
+        base = best
+        for change in choices:
+            candidate = base.model_copy(update=change)
+            if candidate in (best, base):
+                continue
+            reached = quality(samples, foregrounds, candidate)
+            if reached > best_quality + _WORTH:
+                best, best_quality = candidate, reached
+    return best
+
+
+def quality(samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postprocessing) -> float:
+    """Mean over the IoU thresholds 0.5, 0.55 ... 0.95 of AP, objects of all images together; 0 to 1."""
+    by_image = [
+        metrics.matchings(instances(foreground, how) * (sample.classes != IGNORE), counted_objects(sample))
+        for sample, foreground in zip(samples, foregrounds, strict=True)
+    ]
+    return float(np.mean([metrics.total(same).average_precision for same in zip(*by_image, strict=True)]))
+
+
+def _rounds(start: Postprocessing) -> Iterator[Sequence[Change]]:
+    thresholds = [{"threshold": threshold} for threshold in _THRESHOLDS]
+    yield thresholds
+    yield _SPLITS
+    yield thresholds
+    yield [{"min_area": int(start.min_area * factor)} for factor in (0, 0.25, 0.5, 2, 4)]

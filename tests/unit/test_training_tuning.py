@@ -1,0 +1,89 @@
+"""Post-processing chosen on training images."""
+
+import numpy as np
+import pytest
+
+from ushape.config import IGNORE, Postprocessing
+from ushape.data import Sample
+from ushape.training.tuning import has_objects, quality, tune, tuning_set
+
+Array = np.ndarray
+
+
+def two_squares(gap_px: int = 2) -> Sample:
+    objects = np.zeros((40, 60), np.int32)
+    objects[10:30, 8:28] = 1
+    objects[10:30, 28 + gap_px : 48 + gap_px] = 2
+    return sample(objects)
+
+
+def sample(objects: Array, name: str = "s") -> Sample:
+    table = np.minimum(np.arange(objects.max() + 1), 1).astype(np.uint8)
+    return Sample(name, np.zeros((1, *objects.shape), np.uint8), objects, table)
+
+
+def test_the_threshold_that_parts_two_objects_is_found() -> None:
+    truth = two_squares()
+    foreground = np.where(truth.objects > 0, 0.95, 0.02).astype(np.float32)
+    foreground[15:25, 28:30] = 0.55  # a bridge, above the usual threshold
+    start = Postprocessing()
+    before, tuned = quality([truth], [foreground], start), tune([truth], [foreground], start)
+    assert before == 0
+    assert tuned.threshold > 0.55
+    assert quality([truth], [foreground], tuned) == 1
+
+
+def test_objects_without_a_gap_are_split() -> None:
+    truth = two_squares(gap_px=0)
+    foreground = np.where(truth.objects > 0, 0.95, 0.02).astype(np.float32)
+    foreground[10:30, 27:29] = 0.86  # fainter where they touch, at no threshold that is tried
+    tuned = tune([truth], [foreground], Postprocessing())
+    assert tuned.split != "none"
+    assert quality([truth], [foreground], tuned) > 0.9
+
+
+def test_the_smallest_area_is_found() -> None:
+    truth = two_squares()
+    foreground = np.where(truth.objects > 0, 0.95, 0.02).astype(np.float32)
+    foreground[2:6, 2:7] = 0.95  # a speck of 20 pixels
+    tuned = tune([truth], [foreground], Postprocessing(min_area=12))
+    assert tuned.min_area > 20
+    assert quality([truth], [foreground], tuned) == 1
+
+
+def test_what_gains_nothing_is_left_as_it_was() -> None:
+    truth = two_squares()
+    foreground = (truth.objects > 0).astype(np.float32)
+    start = Postprocessing(threshold=0.45, min_area=7)
+    assert tune([truth], [foreground], start) == start
+
+
+def test_pixels_that_do_not_count_have_no_say() -> None:
+    truth = two_squares()
+    objects = truth.objects.copy()
+    objects[:, 50:] = 3
+    unknown = Sample("s", truth.image, objects, np.array([0, 1, 1, IGNORE], np.uint8))
+    foreground = np.where(truth.objects > 0, 0.95, 0.02).astype(np.float32)
+    foreground[5:8, 53:58] = 0.95
+    assert quality([unknown], [foreground], Postprocessing()) == 1
+
+
+def test_touching_or_dense_objects_are_tuned_for_and_classes_are_not() -> None:
+    apart = np.zeros((40, 60), np.int32)
+    apart[5:9, 5:9], apart[20:24, 20:24] = 1, 2
+    assert not has_objects([sample(apart)], 2)
+    assert has_objects([sample(apart), two_squares(gap_px=0)], 2)
+    assert not has_objects([two_squares(gap_px=0)], 3)
+    cells = np.ones((10, 21), np.int32)
+    cells[:, 10], cells[:, 11:] = 0, 2
+    assert has_objects([sample(cells)], 2)
+
+
+@pytest.mark.parametrize(("held_out", "expected"), [(20, 10), (7, 3), (1, 1), (1000, 40)])
+def test_half_as_many_pixels_as_are_held_out_are_tuned_on(held_out: int, expected: int) -> None:
+    images = [sample(np.zeros((10, 10), np.int32), name=str(number)) for number in range(40)]
+    chosen = [int(one.name) for one in tuning_set(images, images[:1] * held_out)]
+    assert len(chosen) == len(set(chosen)) == expected
+    assert chosen == sorted(chosen)
+    if expected > 2:
+        assert (chosen[0], chosen[-1]) == (0, 39), "spread over all of them"
