@@ -38,7 +38,9 @@ def test_every_command_in_the_readme_has_these_options(ushape) -> None:
             assert option in text, f"ushape {command} has no {option}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/paper-map.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/paper-map.md", "docs/scores.md"]
+)
 def test_every_path_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text()
     named = set(re.findall(r"\]\(([^)#:]+)\)", text)) | set(
