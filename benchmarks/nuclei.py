@@ -3,8 +3,8 @@
     python benchmarks/nuclei.py --minutes 20 --seeds 0
 
 Every 8th image in sorted order is held out and never shown to training, which validates, selects and tunes on
-images of its own. All scores are of the data set: objects of all held-out images together. README.md says what
-is comparable and what is not.
+images of its own. All scores are of the data set: objects of all held-out images together. The published
+figures are of another split.
 """
 
 import argparse
