@@ -97,11 +97,13 @@ def test_of_a_larger_image_the_part_where_most_is_wrong_is_shown(corner: tuple[i
     assert one.words.endswith("of 1500 x 1100, where most is wrong")
 
 
+@pytest.mark.parametrize("sides", [(20, 6), (20, 24)])
 @pytest.mark.parametrize("other", [(1400, 10), (10, 1000), (1400, 1000)])
-def test_a_large_mistake_outweighs_a_small_one_that_lies_beyond_it(other: tuple[int, int]) -> None:
-    true = squares((1500, 1100), (10, 10), side=20) + 2 * squares((1500, 1100), other)
+def test_the_larger_of_two_mistakes_is_shown(sides: tuple[int, int], other: tuple[int, int]) -> None:
+    first, second = sides
+    true = squares((1500, 1100), (10, 10), side=first) + 2 * squares((1500, 1100), other, side=second)
     shown = compare("a", differences(0 * true, true)).panels["where they differ"]
-    assert (shown == DIFFERENCE_COLORS[Difference.MISSED]).all(-1).sum() == 400
+    assert (shown == DIFFERENCE_COLORS[Difference.MISSED]).all(-1).sum() == max(sides) ** 2
 
 
 def test_a_large_image_without_a_mistake_is_shown_in_part_too() -> None:
