@@ -267,3 +267,8 @@ def test_matching_gives_the_numbers_of_stardist():
     expected += [0.9338842975206612, 0]
     assert [one.mean_matched_score for one in several] == pytest.approx(expected, rel=1e-12)
     assert metrics.panoptic(*drawn()).score == pytest.approx(0.5693937824307727, rel=1e-12)
+
+
+def test_aji_gives_the_number_of_cellpose():
+    """cellpose 4.2.1.1, `metrics.aggregated_jaccard_index`."""
+    assert metrics.aji(*drawn()).score == pytest.approx(0.5886792452830188, rel=1e-12)
