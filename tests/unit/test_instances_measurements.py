@@ -112,7 +112,7 @@ def test_micrometres_are_from_the_corner_of_the_image():
 
 
 def test_shapes_in_micrometres_are_those_of_scikit_image():
-    ids = np.random.default_rng(1).integers(0, 3, (20, 30))
+    ids = np.pad(np.random.default_rng(1).integers(0, 3, (20, 30)), 2)
     for size in ((0.3, 0.3), (0.25, 0.5)):
         names = ["area", "eccentricity", "centroid", *(["perimeter"] if size[0] == size[1] else [])]
         expected = regionprops_table(ids, properties=names, spacing=size)
@@ -121,6 +121,8 @@ def test_shapes_in_micrometres_are_those_of_scikit_image():
         np.testing.assert_allclose(found["eccentricity_um"], expected["eccentricity"], rtol=1e-9)
         # scikit-image measures from the centre of the first pixel.
         np.testing.assert_allclose(found["centroid_x_um"], expected["centroid-1"] + size[1] / 2, rtol=1e-12)
+        for side, step in (("top", size[0]), ("left", size[1]), ("bottom", size[0]), ("right", size[1])):
+            np.testing.assert_array_equal(found[f"{side}_um"], found[side] * step)
         assert ("perimeter_um" in found) == ("perimeter" in expected)
         if "perimeter" in expected:
             np.testing.assert_allclose(found["perimeter_um"], expected["perimeter"], rtol=1e-12)

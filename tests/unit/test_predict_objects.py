@@ -18,6 +18,7 @@ from ushape.config import Postprocessing
 from ushape.errors import ConfigError, DataError, OutputError
 from ushape.instances import instances
 from ushape.predict import Segmenter, files, predict_files
+from ushape.predict.targets import all_or_none
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 
@@ -247,6 +248,20 @@ def test_more_objects_than_16_bits_can_name_are_refused(model, sequences, monkey
     with pytest.raises(DataError, match=r"t000\.tif has \d+ objects, but a mask of .* at most 3; drop small"):
         predict_files(model, [sequences / "01"], sequences / "out", layout="ctc", **FP32)
     assert not (sequences / "out").exists(), "no empty folder is left"
+
+
+def test_a_frame_that_is_interrupted_leaves_no_folder(tmp_path):
+    mask = tmp_path / "01_RES" / "mask000.tif"
+
+    def write_one_of_two():
+        with all_or_none([mask, mask.with_suffix(".json")]):
+            mask.parent.mkdir()
+            mask.write_text("written")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_one_of_two()
+    assert not mask.parent.exists()
 
 
 def test_two_sequences_of_one_name_are_refused(model, sequences):

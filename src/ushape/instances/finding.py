@@ -161,7 +161,7 @@ def _kept(ids: Array, how: Postprocessing, pixel_size_um: PixelSize | None) -> A
     smallest = max(how.min_area, 1)
     if how.min_area_um2 and pixel_size_um is not None:
         pixels = how.min_area_um2 / (pixel_size_um[0] * pixel_size_um[1])
-        smallest = max(smallest, math.ceil(pixels * (1 - 1e-9)))  # 3 um2 of 0.1 x 0.1 um are 300 px, not 301
+        smallest = max(smallest, math.ceil(pixels * (1 - 1e-9)))  # whole numbers come out a hair too large
     keep = np.bincount(ids.ravel()) >= smallest
     keep[0] = False
     if how.border == "remove":

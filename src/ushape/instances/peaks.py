@@ -61,7 +61,7 @@ def peaks(
                 high, low = _top(highest, near), _top(highest, pixel)
                 if high == low:
                     continue
-                if level[low] > level[high] or (level[low] == level[high] and low < high):
+                if level[low] > level[high]:
                     high, low = low, high
                 counts[low] = level[low] - level[pixel] > depth
                 highest[low] = high
