@@ -416,3 +416,23 @@ def test_small_errors_are_shown_with_more_digits(tmp_path):
     assert evaluation.scored.rows[0]["warping_error"] == 1 / 3600
     (row,) = rows_of(shown(evaluation))
     assert row[:2] == ["warping_error", f"{1 / 3600:.6f}"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_ids_are_told_from_classes_where_no_name_says_so(tmp_path, dtype):
+    """Masks of another program, beside the truth: what `check` calls objects is scored as such."""
+    for number, name in enumerate("abc"):
+        true = squares(*[(2 + 8 * row, 2 + 9 * column) for row in range(3) for column in range(2 + number)])
+        png(tmp_path / "truth" / f"{name}.png", true.astype(dtype))
+        png(tmp_path / "out" / f"{name}.png", np.where(true == 3, 0, true).astype(dtype))
+    evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
+    counts = evaluation.scored.counts["ap_0.50"]
+    assert (counts["tp"], counts["fp"], counts["fn"]) == (6 + 9 + 12 - 3, 0, 3)
+
+
+def test_what_may_be_classes_is_scored_as_objects_if_these_are_asked_for(tmp_path):
+    for folder in ("out", "truth"):
+        png(tmp_path / folder / "a.png", squares((2, 2), (12, 2)).astype(np.uint8))
+    assert "dice" in evaluate(tmp_path / "out", tmp_path / "truth").scores
+    assert evaluate(tmp_path / "out", tmp_path / "truth", metrics=["ap_0.50"]).scores == {"ap_0.50": 1}
+    assert "ap_0.50" in evaluate(tmp_path / "out", tmp_path / "truth", classes="objects").scores

@@ -17,7 +17,7 @@ from ushape.evaluate.names import (
     wanted,
 )
 from ushape.evaluate.pairs import KINDS, Kind, Pair, Pairs, pair_paths
-from ushape.evaluate.planes import Plane, as_objects, hold_objects, read_planes
+from ushape.evaluate.planes import Plane, as_objects, can_be_ids, hold_objects, read_planes
 from ushape.evaluate.scores import score, understand
 from ushape.evaluate.sequences import (
     TrackedSequence,
@@ -127,9 +127,11 @@ def _of_files(
     within: Tolerance | None,
 ) -> Evaluation:
     number, label = number_of_classes(classes), ignored_label(ignore)
-    pairs = pair_paths(prediction, truth, kinds=_kinds(names))
+    of_objects = _are_of_objects(names)
+    pairs = pair_paths(prediction, truth, kinds=_OBJECTS_FIRST if of_objects else KINDS)
     planes = _read(pairs, label)
-    are_objects = classes == "objects" or (number is None and hold_objects(planes, ignore))
+    found = number is None and (hold_objects(planes, ignore) or (of_objects and can_be_ids(planes)))
+    are_objects = classes == "objects" or found
     if are_objects:
         pairs = pairs if names else _with_instances(pairs, prediction, truth)
         planes = as_objects(_read(pairs, label))
@@ -142,10 +144,10 @@ def _of_files(
     return Evaluation(prediction, truth, pairs, places, scored, views, label)
 
 
-def _kinds(names: Sequence[str]) -> tuple[Kind, ...]:
-    """Which kind of prediction to take first: ids for scores of objects, unless membranes are scored too."""
+def _are_of_objects(names: Sequence[str]) -> bool:
+    """Whether scores of objects are asked for, and none of membranes, which need classes."""
     bases = {base(name) for name in names}
-    return _OBJECTS_FIRST if bases & set(OBJECT_METRICS) and not bases & set(MEMBRANE_METRICS) else KINDS
+    return bool(bases & set(OBJECT_METRICS)) and not bases & set(MEMBRANE_METRICS)
 
 
 def _read(pairs: Pairs, label: tuple[int, ...] | None) -> list[Plane]:

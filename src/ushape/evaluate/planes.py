@@ -84,25 +84,29 @@ def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[P
 
 
 def as_objects(planes: Sequence[Plane]) -> list[Plane]:
-    """Take predictions for object ids if their names do not say what they hold and it is no mask."""
+    """Take predictions for object ids if they can be such."""
+    return [replace(plane, kind="instances") for plane in planes] if can_be_ids(planes) else list(planes)
+
+
+def can_be_ids(planes: Sequence[Plane]) -> bool:
+    """Whether the names of the predictions do not say what they hold, and they are no masks."""
     unnamed = all(plane.kind == "classes" and kind_of(plane.pair.prediction) is None for plane in planes)
-    if not unnamed or is_mask(values_in(plane.prediction for plane in planes)):
-        return list(planes)
-    return [replace(plane, kind="instances") for plane in planes]
+    return unnamed and not is_mask(values_in(plane.prediction for plane in planes))
 
 
 def hold_objects(planes: Sequence[Plane], ignore: int | str | None = None) -> bool:
-    """Whether the truth holds object ids, and the prediction no more than background and foreground.
+    """Whether the truth holds object ids, and the prediction such too, or background and foreground.
 
-    Numbers wider than 8 bits are then ids. Others may be classes; it must be as clear as in training.
+    Against a mask, numbers wider than 8 bits are ids. Else it must be as clear as in training.
     """
     predicted = [plane.prediction for plane in planes if plane.kind == "classes"]
     binary = all(len(plane.prediction) <= 2 for plane in planes if plane.kind == "probabilities")
-    if planes[0].kind == "instances" or not binary or not is_mask(values_in(predicted)):
+    against_mask = binary and is_mask(values_in(predicted))
+    if planes[0].kind == "instances" or not (against_mask or can_be_ids(planes)):
         return False
     if len(values_in(plane.truth[plane.counted] for plane in planes)) <= 2:
         return False
-    if all(plane.may_be_ids for plane in planes):
+    if against_mask and all(plane.may_be_ids for plane in planes):
         return True
     files = {path: read_labels(path) for path in {plane.pair.truth for plane in planes}}
     evidence = [examine(files[plane.pair.truth], plane.index) for plane in planes]
