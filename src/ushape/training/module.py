@@ -65,6 +65,13 @@ class TrainingModule(LightningModule):
         self._losses, self._num_losses = 0.0, 0
         return mean
 
+    def on_train_start(self) -> None:
+        """Lay restored moments out in memory as the weights are: the fused kernel walks both side by side."""
+        for parameter, state in self.trainer.optimizers[0].state.items():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[name] = torch.empty_like(parameter).copy_(value)
+
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Set the learning rate for the share of the budget that is spent."""
         factor = annealed(self.budget.progress(self.global_step), self.recipe.warmup)

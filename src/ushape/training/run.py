@@ -162,7 +162,7 @@ def train(
         console.print(
             f"objects, tuned on {len(tuned_on)} training images: {found}", highlight=False, soft_wrap=True
         )
-    write_page(output, watch.header, watch.history, watch.best)
+    write_page(output, watch.header, watch.history, watch.best, list(watch.comparisons.values()))
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",

@@ -10,13 +10,14 @@ from lightning import Callback, Trainer
 
 from ushape import io, pictures
 from ushape.checkpoint import load_model, save_model
-from ushape.config import ModelHeader
+from ushape.config import IGNORE, ModelHeader
 from ushape.data import Sample
+from ushape.instances import instances
 from ushape.predict import Segmenter
 from ushape.training.budget import Budget
 from ushape.training.module import TrainingModule
-from ushape.training.scores import Scores, score
-from ushape.training.tuning import tune
+from ushape.training.scores import Scores, counted_objects, score
+from ushape.training.tuning import has_objects, tune
 
 Array = np.ndarray[Any, Any]
 
@@ -100,6 +101,7 @@ class Validation(Callback):
         self.schedule, self.device = schedule, device
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
+        self.comparisons: dict[str, pictures.Comparison] = {}
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Take no further step where a resumed run had used up its budget."""
@@ -168,16 +170,19 @@ class Validation(Callback):
         network.train()
 
     def _draw(self, sample: Sample, probability: Array) -> None:
+        if has_objects(self.samples, len(probability)):
+            ids = instances(probability[1], self.header.postprocessing)
+            truth = counted_objects(sample)
+            found = pictures.differences(ids, truth, counted=sample.classes != IGNORE)
+        else:
+            found = pictures.class_differences(probability.argmax(0).astype(np.uint8), sample.classes)
         colors = [info.color for info in self.header.classes]
-        image = pictures.display(sample.image)
-        panels = {
-            "image": image,
-            "truth": pictures.colorize(sample.classes, colors),
-            "probability": pictures.heat(probability[1]) if len(probability) == 2 else image,
-            "prediction": pictures.colorize(probability.argmax(0).astype(np.uint8), colors),
-        }
+        drawn = pictures.compare(
+            sample.name, found, image=sample.image, probabilities=probability, colors=colors
+        )
+        self.comparisons[sample.name] = drawn
         path = self.output / "validation" / f"{_file_name(sample.name)}.png"
-        io.write_overlay(path, pictures.side_by_side(list(panels.values()), list(panels)))
+        io.write_overlay(path, pictures.side_by_side(list(drawn.panels.values()), list(drawn.panels)))
 
     def _log(self, trainer: Trainer, row: dict[str, float]) -> None:
         self.history.append(row)
