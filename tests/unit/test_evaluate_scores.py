@@ -300,9 +300,9 @@ def test_all_scores_of_membranes(tmp_path):
     assert evaluation.scored.counts["warping_error"]["pixels"] == truth.size
     assert evaluation.scored.counts["rand_error"]["tp"] == rand.tp
     xs, ys = evaluation.scored.curves["v_rand"]
-    errors = [row["pixel_error"] for row in evaluation.scored.rows]
-    assert errors[0] != errors[1]
-    assert evaluation.worst_first() == sorted([0, 1], key=lambda plane: -errors[plane])
+    of_slices = [row["v_rand"] for row in evaluation.scored.rows]
+    assert of_slices[0] != of_slices[1]
+    assert evaluation.worst_first() == sorted([0, 1], key=lambda plane: of_slices[plane])
     assert (xs, ys) == (metrics.THRESHOLDS, metrics.v_rand(p, truth).by_threshold)
     assert evaluation.scored.curves["warping_error"] == (metrics.WARPING_THRESHOLDS, warping.by_threshold)
 

@@ -12,7 +12,7 @@ from ushape.config import ClassInfo
 from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.training.budget import Budget
-from ushape.training.header import describe, initial_network, provenance, require_same_run, speck_area
+from ushape.training.header import describe, initial_network, provenance, require_same_run
 from ushape.training.recipe import FAST
 
 
@@ -31,11 +31,6 @@ def touching() -> np.ndarray:
     objects = np.zeros((40, 40), int)
     objects[0:10, 0:10], objects[0:10, 10:20], objects[30:40, 0:30] = 1, 2, 3
     return objects
-
-
-def test_specks_are_a_tenth_of_the_usual_object_where_objects_touch() -> None:
-    assert speck_area([sample(touching())]) == 10
-    assert speck_area([sample(touching() > 2)]) == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ushape.errors import ConfigError
 from ushape.models import UNet
 from ushape.training.budget import Budget
 from ushape.training.recipe import Recipe, architecture
-from ushape.training.scores import has_touching_objects
+from ushape.training.tuning import speck_area
 
 
 def describe(
@@ -66,15 +66,6 @@ def describe(
         postprocessing=Postprocessing(min_area=speck_area(samples) if len(classes) == 2 else 0),
         pixel_size_um=samples[0].pixel_size_um,
     )
-
-
-def speck_area(samples: list[Sample]) -> int:
-    """Area in pixels of a speck: a tenth of the median object where single objects touch, else 0."""
-    if not any(has_touching_objects(sample) for sample in samples):
-        return 0
-    areas = [np.bincount(sample.objects.ravel())[1:] for sample in samples]
-    seen = np.concatenate(areas)
-    return int(np.median(seen[seen > 0]) // 10)
 
 
 def _name(config: UNetConfig) -> str:

@@ -145,7 +145,7 @@ def train(
 
     module = TrainingModule(network, chosen, budget, seed=seed)
     backend = PyTorchBackend(network, device)
-    schedule = Schedule(budget, tuning=2.0 if tuned_on else 0.0)
+    schedule = Schedule(budget, tuning=2.5 if tuned_on else 0.0)
     watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None

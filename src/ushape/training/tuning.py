@@ -18,7 +18,7 @@ from ushape.training.scores import counted_objects, has_touching_objects, is_den
 Array = np.ndarray[Any, Any]
 Change = dict[str, Any]
 
-MOST_PIXELS = 4_000_000
+MOST_PIXELS = 12_000_000
 """Of the images that are tuned on."""
 
 _WORTH = 0.002
@@ -28,8 +28,10 @@ _THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _SPLITS: tuple[Change, ...] = (
     {"split": "none"},
     *({"split": "probability", "seed_threshold": threshold} for threshold in (0.8, 0.9, 0.95)),
-    *({"split": "distance", "seed_depth_px": depth} for depth in (0.75, 1.5)),
+    *({"split": "distance", "seed_depth_px": depth} for depth in (0.75, 1.5, 2.5)),
 )
+_AREAS = (0, 0.5, 1.5, 2)
+"""Multiples of the area that one true object in a hundred is smaller than: more would drop true objects."""
 
 
 def has_objects(samples: Sequence[Sample], classes: int) -> bool:
@@ -37,12 +39,20 @@ def has_objects(samples: Sequence[Sample], classes: int) -> bool:
     return classes == 2 and (is_dense(samples) or any(map(has_touching_objects, samples)))
 
 
-def tuning_set(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sample]:
-    """Choose training images to tune on: evenly spread, at least one, half as many pixels as are held out.
+def speck_area(samples: Sequence[Sample]) -> int:
+    """Area in pixels below which one true object in a hundred lies; 0 where single objects do not matter."""
+    if not has_objects(samples, 2):
+        return 0
+    areas = np.concatenate([np.bincount(counted_objects(sample).ravel())[1:] for sample in samples])
+    return int(np.quantile(areas[areas > 0], 0.01))
 
-    A third of a second per megapixel and candidate, twenty of them: that takes about two validations.
+
+def tuning_set(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sample]:
+    """Choose training images to tune on: evenly spread, at least one, as many pixels as are held out.
+
+    Some tenths of a second per megapixel and candidate, twenty of them: that takes about two validations.
     """
-    most_pixels = min(MOST_PIXELS, sum(sample.objects.size for sample in held_out) // 2)
+    most_pixels = min(MOST_PIXELS, sum(sample.objects.size for sample in held_out))
     sizes = np.array([sample.objects.size for sample in samples])
     for count in range(len(samples), 1, -1):
         chosen = np.linspace(0, len(samples) - 1, count).round().astype(int)
@@ -52,7 +62,7 @@ def tuning_set(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sa
 
 
 def tune(samples: Sequence[Sample], foregrounds: Sequence[Array], start: Postprocessing) -> Postprocessing:
-    """Choose threshold, split and smallest area, one after the other, and the threshold once more.
+    """Choose threshold, holes, split and smallest area, one after the other, and the threshold once more.
 
     Parameters
     ----------
@@ -61,7 +71,7 @@ def tune(samples: Sequence[Sample], foregrounds: Sequence[Array], start: Postpro
     foregrounds : sequence of ndarray of float, shape (H, W)
         Their predicted probabilities of the objects.
     start : Postprocessing
-        What is not tuned stays as it is here.
+        What is not tuned stays as it is here; its smallest area is that of `speck_area`.
 
     Returns
     -------
@@ -92,7 +102,13 @@ def quality(samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postpr
 
 def _rounds(start: Postprocessing) -> Iterator[Sequence[Change]]:
     thresholds = [{"threshold": threshold} for threshold in _THRESHOLDS]
+    holes = [
+        {"fill_holes": True},
+        {"fill_holes": False},
+    ]  # a hole makes a ridge of the distance, and so two seeds
     yield thresholds
     yield _SPLITS
+    yield holes
+    yield _SPLITS
     yield thresholds
-    yield [{"min_area": int(start.min_area * factor)} for factor in (0, 0.25, 0.5, 2, 4)]
+    yield [{"min_area": int(start.min_area * factor)} for factor in _AREAS]

@@ -59,7 +59,7 @@ class Schedule:
         first = min(20.0, self.budget.seconds / 4)
         pause = first if not self.cost else max(60.0 - self.cost, 9 * self.cost)
         # One that would be over just before the last one tells nothing.
-        left = self.budget.seconds - self.budget.elapsed()
+        left = self.budget.seconds - self.budget.reserve - self.budget.elapsed()
         return self.budget.elapsed() - self.last > pause and left > pause / 2
 
     def measured(self, started: float) -> None:
