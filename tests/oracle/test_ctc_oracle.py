@@ -22,7 +22,7 @@ Pairs = list[tuple[str, np.ndarray, np.ndarray]]
 
 @pytest.fixture(scope="module")
 def pairs(data_dir: Path) -> Pairs:
-    return list(disturbed.label_pairs(data_dir, 200))
+    return list(disturbed.label_pairs(data_dir, 240))
 
 
 def matched_by_ctc(folder: Path, pred: np.ndarray, true: np.ndarray) -> tuple[list, list, list, list, list]:

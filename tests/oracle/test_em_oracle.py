@@ -59,7 +59,7 @@ def pairs_of_pixels(truth: np.ndarray, proposal: np.ndarray) -> tuple[int, int, 
 
 @pytest.mark.data
 def test_pairs_of_200_disturbed_images_equal_scikit_learn(data_dir: Path) -> None:
-    _, truths, proposals = zip(*disturbed.binary_pairs(data_dir, 200), strict=True)
+    _, truths, proposals = zip(*disturbed.binary_pairs(data_dir, 240), strict=True)
     error = metrics.rand_error([plane.astype(np.float32) for plane in proposals], truths)
     expected = [pairs_of_pixels(*planes) for planes in zip(truths, proposals, strict=True)]
     assert list(error.by_slice) == expected
@@ -89,7 +89,7 @@ def test_rand_error_of_real_probabilities_equals_scikit_learn_at_every_threshold
 @pytest.mark.data
 def test_v_scores_of_200_disturbed_images_equal_elf_and_scikit_learn(data_dir: Path) -> None:
     single = 0
-    for name, truth, proposal in disturbed.label_pairs(data_dir, 200, seed=2):
+    for name, truth, proposal in disturbed.label_pairs(data_dir, 240, seed=2):
         agreement = metrics.rand_scores(proposal, truth)
         if not truth.any():
             assert agreement.rand == agreement.information == (1, 1, 1), name  # ours: no oracle has a value

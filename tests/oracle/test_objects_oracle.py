@@ -38,7 +38,7 @@ matching_criteria["iou64"] = iou_in_double_precision
 
 @pytest.fixture(scope="module")
 def pairs(data_dir: Path) -> Pairs:
-    return list(disturbed.label_pairs(data_dir, 200))
+    return list(disturbed.label_pairs(data_dir, 240))
 
 
 def test_the_images_are_worth_comparing_on(pairs: Pairs) -> None:

@@ -278,6 +278,25 @@ def test_options_that_cannot_be(shifted, options, message):
     assert "\n" not in str(caught.value)
 
 
+def test_ids_against_a_mask_of_0_and_1_whose_components_are_objects(tmp_path):
+    ids = squares((2, 2), (12, 12))
+    stack(tmp_path / "a_instances.tif", ids)
+    png(tmp_path / "mask.png", (ids > 0).astype(np.uint8))
+    found = evaluate(tmp_path / "a_instances.tif", tmp_path / "mask.png")
+    assert found.scores["ap_0.50"] == 1
+    assert "truth is a mask" in found.scored.conventions[0]
+    asked = evaluate(tmp_path / "a_instances.tif", tmp_path / "mask.png", classes="objects")
+    assert asked.scored.counts["ap_0.50"]["fn"] + asked.scored.counts["ap_0.50"]["tp"] == 1
+
+
+def test_two_truths_of_one_image_are_refused(tmp_path):
+    stack(tmp_path / "out" / "a_instances.tif", squares((2, 2)))
+    stack(tmp_path / "truth" / "a_instances.tif", squares((2, 2)))
+    stack(tmp_path / "truth" / "a_classes.tif", (squares((2, 2)) > 0).astype(np.uint8))
+    with pytest.raises(DataError, match=r"a_classes\.tif and .*a_instances\.tif are of the same image"):
+        evaluate(tmp_path / "out", tmp_path / "truth")
+
+
 # Membranes
 
 

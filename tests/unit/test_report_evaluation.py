@@ -66,8 +66,8 @@ def test_objects_worst_first_and_no_more_than_a_page_holds(nuclei, tmp_path: Pat
     captions = [caption for caption in captions if caption.startswith("n")]
     assert len(captions) == 12
     assert (
-        captions[0]
-        == "n09, ap_0.50 0.000, ap_0.70 0.000, f1_0.50 0.000: 0 found, 9 missed, 0 split, 0 merged, 0 added"
+        captions[0] == "n09, ap_0.50 0.0000, ap_0.70 0.0000, f1_0.50 0.0000: "
+        "0 found, 9 missed, 0 split, 0 merged, 0 added"
     )
     scores = [float(re.search(r"ap_0.50 ([\d.]+)", caption)[1]) for caption in captions]
     assert scores == sorted(scores)

@@ -10,6 +10,7 @@ from ushape import io
 from ushape.config import ClassInfo, ModelHeader, UNetConfig
 from ushape.pictures import compare, differences
 from ushape.training.page import write_page
+from ushape.training.scores import Curve
 
 HISTORY = [{"step": 10.0, "loss": 0.5, "score": 0.6, "accuracy": 0.8, "dice": 0.6, "iou": 0.5}]
 
@@ -23,7 +24,8 @@ def header() -> ModelHeader:
         provenance={
             "recipe": {"name": "fast"},
             "training": ["a"],
-            "held_out": ["b"],
+            "held_out": ["right", "wrong", "half"],
+            "tuned_on": ["a"],
             "seed": 0,
             "versions": {"ushape": "0"},
         },
@@ -48,8 +50,17 @@ def test_validation_images_are_compared_worst_first(tmp_path: Path, header: Mode
     ]
     html = page(tmp_path, header, comparisons=rows)
     assert "Validation images, worst first" in html
+    assert "The first 2 of 3 validation images, worst first" in page(tmp_path, header, comparisons=rows[:2])
     assert [caption.split(":")[0] for caption in captions(html)] == ["wrong", "half", "right"]
     assert "</i>missed</li>" in html
+
+
+def test_the_score_over_its_threshold_and_the_tuned_processing_are_shown(
+    tmp_path: Path, header: ModelHeader
+) -> None:
+    html = page(tmp_path, header, curve=Curve("AP", "IoU threshold", (0.5, 0.7), (0.8, 0.6)))
+    assert 'aria-label="AP over IoU threshold: AP"' in html
+    assert "above 0.5, 4-connected" in html
 
 
 def test_pictures_of_the_run_are_shown_where_nothing_was_compared(

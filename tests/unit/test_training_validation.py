@@ -174,9 +174,14 @@ def test_all_model_files_get_the_processing_that_was_tuned(watch: Validation) ->
     network.score.bias.data = torch.tensor([0.0, 2.0])  # the object with a probability of 0.88, everywhere
     watch.header = watch.header.model_copy(update={"postprocessing": Postprocessing(threshold=0.95)})
     watch._keep(SimpleNamespace(best_weights=network), {"step": 1, "score": 0.9})
-    watch.tuned_on = [sample(np.ones((20, 20), np.int32))]
-    watch.tune(SimpleNamespace(best_weights=network))
     watch._keep(SimpleNamespace(best_weights=network), {"step": 2, "score": 0.8})
+    cells = np.ones((40, 41), np.int32)
+    cells[:, 40] = 0
+    watch.samples = watch.tuned_on = [sample(cells)]
+    watch.finish()
+    assert watch.best["step"] == 1
+    assert watch.best["dice"] > 0.4, "scores are taken again"
+    assert watch.curve is not None
     thresholds = [
         load_model(watch.output / f"{name}.safetensors")[1].postprocessing.threshold
         for name in ("model", "last")

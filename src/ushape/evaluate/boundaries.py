@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -149,6 +150,7 @@ def _conventions(tolerance: Tolerance, classes: int) -> tuple[str, ...]:
     )
 
 
+@lru_cache(maxsize=8)  # a stack asks once per plane
 def _stored(path: Path) -> PixelSize | None:
     return read_image(path).pixel_size_um
 

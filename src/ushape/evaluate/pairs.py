@@ -76,8 +76,8 @@ def pair_paths(prediction: Path, truth: Path, *, kinds: Sequence[Kind] = KINDS) 
 
 
 def _pair_folders(prediction: Path, truth: Path, kinds: Sequence[Kind]) -> Pairs:
-    predictions = {bare(path): path for path in _of_one_kind(_images(prediction), kinds)}
-    truths = {bare(path): path for path in _images(truth)}
+    predictions = _by_image(_of_one_kind(_images(prediction), kinds))
+    truths = _by_image(_images(truth))
     pairing = pair_up(list(predictions), list(truths))
     pairs = tuple(
         Pair(image.stem, predictions[image], truths[partner])
@@ -96,6 +96,15 @@ def _pair_folders(prediction: Path, truth: Path, kinds: Sequence[Kind]) -> Pairs
         tuple(predictions[image] for image, partner in pairing.partners if partner is None),
         tuple(truths[image] for image in pairing.orphans),
     )
+
+
+def _by_image(paths: Iterable[Path]) -> dict[Path, Path]:
+    found: dict[Path, Path] = {}
+    for path in paths:
+        other = found.setdefault(bare(path), path)
+        if other != path:
+            raise DataError(f"{other} and {path} are of the same image; leave one of them in the folder")
+    return found
 
 
 def _images(folder: Path) -> list[Path]:

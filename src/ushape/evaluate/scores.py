@@ -12,8 +12,9 @@ from ushape.evaluate.objects import object_scores
 from ushape.evaluate.pairs import Kind
 from ushape.evaluate.planes import Plane, values_in
 from ushape.evaluate.scored import Scored, merged
-from ushape.evaluate.values import IDS, MASK, Coding, infer_coding, object_ids
+from ushape.evaluate.values import IDS, Coding, ids_against_mask, infer_coding, object_ids
 from ushape.evaluate.views import Views
+from ushape.metrics import label_components
 
 Classes = int | Literal["objects"] | None
 
@@ -67,10 +68,18 @@ def _only_kind(planes: Sequence[Plane]) -> Kind:
     return planes[0].kind
 
 
+def _is_mask_of_several(planes: Sequence[Plane], values: set[int]) -> bool:
+    """Whether the truth is a mask: of 0 and 255, or of 0 and 1 where that is not one object each time."""
+    if values == {0, 1}:
+        return any(label_components(plane.truth == 1, 8).max() > 1 for plane in planes)
+    return values == {0, 255}
+
+
 def _coding(planes: Sequence[Plane], classes: Classes) -> Coding:
     true = values_in(plane.truth[plane.counted] for plane in planes)
     if planes[0].kind == "instances":
-        return MASK if true == {0, 255} else IDS
+        is_of_classes = classes != "objects" and _is_mask_of_several(planes, true)
+        return ids_against_mask(max(true)) if is_of_classes else IDS
     if planes[0].kind == "probabilities":
         predicted = set(range(max(2, *(len(plane.prediction) for plane in planes))))
     else:

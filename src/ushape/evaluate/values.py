@@ -32,8 +32,11 @@ class Coding:
 IDS = Coding(2, None, None, "truth and prediction hold object ids; as a class, all objects are class 1")
 """Coding of object ids on both sides."""
 
-MASK = Coding(2, {0: 0, 255: 1}, None, "prediction holds object ids; truth is a mask, class 1 is 255")
-"""Coding of object ids against a mask, the objects of which are its components."""
+
+def ids_against_mask(value: int) -> Coding:
+    """Coding of object ids against a mask of 0 and `value`, the objects of which are its components."""
+    words = f"prediction holds object ids; truth is a mask, class 1 is {value}"
+    return Coding(2, {0: 0, value: 1}, None, words)
 
 
 def object_ids(prediction: Collection[int]) -> Coding:

@@ -149,7 +149,7 @@ def _perimeters(ids: Array, numbers: Array) -> Array:
     for steps, weight in (((-row, -1, 1, row), 2), ((-row - 1, -row + 1, row - 1, row + 1), 10)):
         for step in steps:
             code += weight * (border.ravel()[pixels + step] & (flat[pixels + step] == flat[pixels]))
-    lengths = np.bincount(flat[pixels], _BORDER_LENGTH[code])
+    lengths = np.bincount(flat[pixels].astype(np.int64), _BORDER_LENGTH[code])
     return lengths[numbers]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ushape.evaluate import Evaluation
 from ushape.evaluate.names import BOUNDARY_METRICS, CLASS_METRICS, ERROR_METRICS, base
+from ushape.evaluate.table import shown
 from ushape.pictures import Comparison, class_differences, compare, differences
 from ushape.report.comparisons import comparison_rows
 from ushape.report.page import Html, curves, key_numbers, section, table, text, write_report
@@ -126,7 +127,7 @@ def _comparison(evaluation: Evaluation, number: int) -> Comparison:
 def _titled(evaluation: Evaluation, number: int) -> str:
     """Name and first scores of an image: "a, ap_0.50 0.712, ap_0.70 0.501"."""
     row = evaluation.scored.rows[number]
-    scores = [f"{name} {value:.3f}" for name, value in row.items()][:_MOST_SCORES]
+    scores = [f"{name} {shown(value)}" for name, value in row.items()][:_MOST_SCORES]
     return ", ".join([evaluation.places[number].name, *scores])
 
 

@@ -221,7 +221,8 @@ def _shown(value: object) -> str:
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, float | np.floating):
-        return f"{value:.3f}"
+        # Small errors, too, can be told apart.
+        return f"{value:.6f}" if 0 < abs(float(value)) < 0.01 else f"{value:.3f}"
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)

@@ -7,7 +7,7 @@ from ushape import io, report
 from ushape.config import ModelHeader
 from ushape.pictures import Comparison
 from ushape.report import Html
-from ushape.training.scores import NAMES
+from ushape.training.scores import NAMES, Curve
 
 
 def write_page(
@@ -16,6 +16,7 @@ def write_page(
     history: list[dict[str, float]],
     best: dict[str, float],
     comparisons: Sequence[Comparison] = (),
+    curve: Curve | None = None,
 ) -> None:
     """Write `report.html` into the folder of a run.
 
@@ -32,6 +33,8 @@ def write_page(
     comparisons : sequence of Comparison
         Validation images beside their truth, in any order; without them the pictures in `validation/` are
         shown.
+    curve : Curve, optional
+        The leading score of the best model over its threshold.
 
     Raises
     ------
@@ -40,9 +43,9 @@ def write_page(
     """
     command = f"ushape predict {output / 'model.safetensors'} my-new-images --output my-results --overlay"
     sections = [
-        report.section("Result", report.key_numbers(_scores(best)), _reading(best)),
+        report.section("Result", report.key_numbers(_scores(best)), _reading(best), *_over_threshold(curve)),
         report.section("Course", *_courses(history), _validations(history)),
-        *(_worst_first(comparisons) or _pictures(output / "validation")),
+        *(_worst_first(comparisons, len(header.provenance["held_out"])) or _pictures(output / "validation")),
         report.section("Run", _facts(header)),
         report.section("Next", report.commands(command)),
     ]
@@ -56,6 +59,12 @@ def _scores(row: dict[str, float]) -> dict[str, object]:
 def _reading(best: dict[str, float]) -> str:
     chosen = next((NAMES[key] for key in ("v_rand", "ap") if key in best), "mean Dice over the classes")
     return f"Validation scores of the state with the best {chosen}, after {best['step']:.0f} steps."
+
+
+def _over_threshold(curve: Curve | None) -> list[Html]:
+    if curve is None:
+        return []
+    return [report.curves({curve.score: (curve.xs, curve.ys)}, x=curve.threshold, y=curve.score)]
 
 
 def _courses(history: list[dict[str, float]]) -> list[Html]:
@@ -75,9 +84,14 @@ def _validations(history: list[dict[str, float]]) -> Html:
     return report.table([NAMES.get(column, column) for column in columns], rows)
 
 
-def _worst_first(comparisons: Sequence[Comparison]) -> list[Html]:
+def _worst_first(comparisons: Sequence[Comparison], images: int) -> list[Html]:
     order = sorted(comparisons, key=lambda one: one.agreement)
-    return [report.section("Validation images, worst first", *report.comparison_rows(order))] if order else []
+    which = (
+        "Validation images"
+        if len(order) == images
+        else f"The first {len(order)} of {images} validation images"
+    )
+    return [report.section(f"{which}, worst first", *report.comparison_rows(order))] if order else []
 
 
 def _pictures(folder: Path) -> list[Html]:
@@ -96,4 +110,6 @@ def _facts(header: ModelHeader) -> Html:
         ["seed", str(run["seed"])],
         *([name, version] for name, version in run["versions"].items()),
     ]
+    if run.get("tuned_on"):
+        rows.insert(4, ["objects", header.postprocessing.in_words()])
     return report.table(["what", "value"], rows)

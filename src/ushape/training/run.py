@@ -145,7 +145,7 @@ def train(
 
     module = TrainingModule(network, chosen, budget, seed=seed)
     backend = PyTorchBackend(network, device)
-    schedule = Schedule(budget, tuning=2.5 if tuned_on else 0.0)
+    schedule = Schedule(budget, tuning=3.5 if tuned_on else 0.0)
     watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
@@ -157,12 +157,12 @@ def train(
         trainer = trainer_for(output, backend, callbacks)
         network.train()
         trainer.fit(module, TileData(dataset, workers=workers), ckpt_path=checkpoint)
-    if tuned_on:
+    if watch.header.postprocessing != header.postprocessing:
         found = watch.header.postprocessing.in_words()
         console.print(
             f"objects, tuned on {len(tuned_on)} training images: {found}", highlight=False, soft_wrap=True
         )
-    write_page(output, watch.header, watch.history, watch.best, list(watch.comparisons.values()))
+    write_page(output, watch.header, watch.history, watch.best, list(watch.comparisons.values()), watch.curve)
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,12 +25,21 @@ NAMES = {
 """Scores as people are shown them, the most telling first."""
 
 
+class Curve(NamedTuple):
+    """A score over the threshold that it depends on."""
+
+    score: str
+    threshold: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores over the whole validation set; `score` is the one that selects the model.
 
     It is V_rand where objects fill most of the image, as cells in EM do; AP(0.5) where single objects touch,
-    as nuclei do; else the mean Dice over the classes that occur.
+    as nuclei do; else the mean Dice over the classes that occur. `curve` is that score over its threshold.
     """
 
     score: float
@@ -40,10 +49,11 @@ class Scores:
     ap: float | None = None
     v_rand: float | None = None
     pixel_error: float | None = None
+    curve: Curve | None = None
 
     def row(self) -> dict[str, float]:
         """Scores by name, without those that do not apply."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name, value in vars(self).items() if isinstance(value, float)}
 
 
 def score(samples: list[Sample], probabilities: list[Array], postprocessing: Postprocessing) -> Scores:
@@ -55,7 +65,7 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
         axis=0,
     )
     present = counts.sum(0) + counts.sum(1) > 0
-    overlap = {
+    overlap: dict[str, Any] = {
         "accuracy": float(metrics.accuracy(counts)),
         "dice": float(np.mean(metrics.dice(counts)[present])),
         "iou": float(np.mean(metrics.iou(counts)[present])),
@@ -63,13 +73,21 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
     if classes == 2 and is_dense(samples):
         return _scores_of_cells(pairs, overlap)
     if classes == 2 and any(has_touching_objects(sample) for sample in samples):
-        matchings = [
-            metrics.match(instances(p[1], postprocessing) * (s.classes != IGNORE), counted_objects(s), 0.5)
-            for p, s in pairs
-        ]
-        ap = metrics.total(matchings).average_precision
-        return Scores(score=ap, ap=ap, **overlap)
+        aps = average_precisions(samples, [p[1] for p in probabilities], postprocessing)
+        curve = Curve("AP", "IoU threshold", metrics.IOU_THRESHOLDS, aps)
+        return Scores(score=aps[0], ap=aps[0], curve=curve, **overlap)
     return Scores(score=overlap["dice"], **overlap)
+
+
+def average_precisions(
+    samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postprocessing
+) -> list[float]:
+    """AP at each of `metrics.IOU_THRESHOLDS`, objects of all images together."""
+    by_image = [
+        metrics.matchings(instances(foreground, how) * (sample.classes != IGNORE), counted_objects(sample))
+        for sample, foreground in zip(samples, foregrounds, strict=True)
+    ]
+    return [metrics.total(same).average_precision for same in zip(*by_image, strict=True)]
 
 
 def is_dense(samples: Sequence[Sample]) -> bool:
@@ -84,14 +102,15 @@ def has_touching_objects(sample: Sample) -> bool:
     return bool((cut_gap(objects) != objects).any())
 
 
-def _scores_of_cells(pairs: list[tuple[Array, Sample]], overlap: dict[str, float]) -> Scores:
+def _scores_of_cells(pairs: list[tuple[Array, Sample]], overlap: dict[str, Any]) -> Scores:
     cells = [probabilities[1] for probabilities, _ in pairs]
     # V_rand is defined on a binary truth: cells that touch are cut apart first.
     truth = [cut_gap(counted_objects(sample)) > 0 for _, sample in pairs]
     ignored = [sample.classes == IGNORE for _, sample in pairs]
-    v_rand = metrics.v_rand(cells, truth, ignored=ignored).score
+    v_rand = metrics.v_rand(cells, truth, ignored=ignored)
+    curve = Curve("V_rand", "threshold of the probability", metrics.THRESHOLDS, v_rand.by_threshold)
     pixel_error = metrics.pixel_error(cells, truth, ignored=ignored).score
-    return Scores(score=v_rand, v_rand=v_rand, pixel_error=pixel_error, **overlap)
+    return Scores(score=v_rand.score, v_rand=v_rand.score, pixel_error=pixel_error, curve=curve, **overlap)
 
 
 def counted_objects(sample: Sample) -> Array:

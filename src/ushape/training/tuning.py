@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ushape import metrics
-from ushape.config import IGNORE, Postprocessing
+from ushape.config import Postprocessing
 from ushape.data import Sample
-from ushape.instances import instances
-from ushape.training.scores import counted_objects, has_touching_objects, is_dense
+from ushape.training.scores import average_precisions, counted_objects, has_touching_objects, is_dense
 
 Array = np.ndarray[Any, Any]
 Change = dict[str, Any]
@@ -93,11 +91,7 @@ def tune(samples: Sequence[Sample], foregrounds: Sequence[Array], start: Postpro
 
 def quality(samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postprocessing) -> float:
     """Mean over the IoU thresholds 0.5, 0.55 ... 0.95 of AP, objects of all images together; 0 to 1."""
-    by_image = [
-        metrics.matchings(instances(foreground, how) * (sample.classes != IGNORE), counted_objects(sample))
-        for sample, foreground in zip(samples, foregrounds, strict=True)
-    ]
-    return float(np.mean([metrics.total(same).average_precision for same in zip(*by_image, strict=True)]))
+    return float(np.mean(average_precisions(samples, foregrounds, how)))
 
 
 def _rounds(start: Postprocessing) -> Iterator[Sequence[Change]]:

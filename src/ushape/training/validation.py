@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, Trainer
+from torch import nn
 
 from ushape import io, pictures
 from ushape.checkpoint import load_model, save_model
@@ -16,7 +17,7 @@ from ushape.instances import instances
 from ushape.predict import Segmenter
 from ushape.training.budget import Budget
 from ushape.training.module import TrainingModule
-from ushape.training.scores import Scores, counted_objects, score
+from ushape.training.scores import Curve, Scores, counted_objects, score
 from ushape.training.tuning import has_objects, tune
 
 Array = np.ndarray[Any, Any]
@@ -76,7 +77,7 @@ class Validation(Callback):
     samples : list of Sample
         Validation images.
     tuned_on : list of Sample
-        Training images on which the post-processing is tuned before the last validation; none: it is not.
+        Training images on which the post-processing is tuned at the end; none: it is not.
     header : ModelHeader
         Of the model files.
     output : Path
@@ -102,6 +103,7 @@ class Validation(Callback):
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.comparisons: dict[str, pictures.Comparison] = {}
+        self.curve: Curve | None = None
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Take no further step where a resumed run had used up its budget."""
@@ -114,10 +116,10 @@ class Validation(Callback):
         step = trainer.global_step
         # Decided here alone: a clock or a Ctrl-C between two such questions would skip the last validation.
         ends = module.budget.is_spent(step)
-        if ends:
-            self.tune(module)
         if ends or self.schedule.is_due(step):
             self.validate(trainer, module)
+        if ends and self.tuned_on:
+            self.finish()
         trainer.should_stop = ends
 
     def validate(self, trainer: Trainer, module: TrainingModule) -> None:
@@ -127,23 +129,26 @@ class Validation(Callback):
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "loss": module.mean_loss(),
-            **self._scores(module).row(),
+            **self._scores(module.best_weights).row(),
         }
         self._log(trainer, row)
         self._keep(module, row)
         self.schedule.measured(started)
 
-    def tune(self, module: TrainingModule) -> None:
-        """Choose the post-processing of the model files, that of the best model so far included."""
-        if not self.tuned_on:
-            return
-        foregrounds = [probability[1] for probability in self._predict(module, self.tuned_on)]
-        tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing)
-        self.header = self.header.model_copy(update={"postprocessing": tuned})
-        best = self.output / "model.safetensors"
-        if best.exists():
-            network, header = load_model(best)
-            save_model(best, network, header.model_copy(update={"postprocessing": tuned}))
+    def finish(self) -> None:
+        """Tune the post-processing of the best model; take its scores and pictures with it once more.
+
+        Not before: models are chosen among by one and the same post-processing.
+        """
+        best, last = (self.output / f"{name}.safetensors" for name in ("model", "last"))
+        network, _ = load_model(best)
+        foregrounds = [probability[1] for probability in self._predict(network, self.tuned_on)]
+        tuned = {"postprocessing": tune(self.tuned_on, foregrounds, self.header.postprocessing)}
+        self.header = self.header.model_copy(update=tuned)
+        self.best = self.best | self._scores(network).row()
+        save_model(best, network, self._with_result(self.best))
+        network, header = load_model(last)
+        save_model(last, network, header.model_copy(update=tuned))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
@@ -153,18 +158,19 @@ class Validation(Callback):
         """Go on from an interrupted run."""
         self.best, self.history = state["best"], state["history"]
 
-    def _scores(self, module: TrainingModule) -> Scores:
+    def _scores(self, network: nn.Module) -> Scores:
         probabilities = []
-        for sample, probability in zip(self.samples, self._predict(module, self.samples), strict=True):
+        for sample, probability in zip(self.samples, self._predict(network, self.samples), strict=True):
             probabilities.append(probability)
             if len(probabilities) <= SHOWN:
                 self._draw(sample, probability)
-        return score(self.samples, probabilities, self.header.postprocessing)
+        scores = score(self.samples, probabilities, self.header.postprocessing)
+        self.curve = scores.curve
+        return scores
 
-    def _predict(self, module: TrainingModule, samples: list[Sample]) -> Iterator[Array]:
+    def _predict(self, network: nn.Module, samples: list[Sample]) -> Iterator[Array]:
         """Probabilities (C, H, W) of whole images, one after the other."""
-        network = module.best_weights.eval()
-        segmenter = Segmenter(network, self.header, device=self.device)
+        segmenter = Segmenter(network.eval(), self.header, device=self.device)
         for sample in samples:
             yield segmenter(sample.image, axes="CYX").probabilities
         network.train()
