@@ -63,6 +63,31 @@ def test_predict_and_evaluate(discs: Path, trained: Path, ushape, tmp_path: Path
     assert json.loads((tmp_path / "scores.json").read_text())
 
 
+def test_a_tracking_result_is_written_and_scored(discs: Path, trained: Path, ushape, tmp_path: Path) -> None:
+    frames, reference = tmp_path / "01", tmp_path / "01_GT"
+    for folder in (frames, reference / "SEG", reference / "TRA"):
+        folder.mkdir(parents=True)
+    for number in range(3):
+        tifffile.imwrite(
+            frames / f"t00{number}.tif", np.asarray(Image.open(discs / "images" / f"d{number}.png"))
+        )
+        ids = np.asarray(Image.open(discs / "masks" / f"d{number}.png")).astype(np.uint16)
+        tifffile.imwrite(reference / "TRA" / f"man_track00{number}.tif", ids)
+    tifffile.imwrite(reference / "SEG" / "man_seg002.tif", ids)
+    model, results = trained / "model.safetensors", tmp_path / "results"
+    done = ushape("predict", model, frames, "--output", results, "--layout", "ctc", "--threshold", 0.3)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (results / "01_RES").glob("*.tif")) == [
+        f"mask00{n}.tif" for n in range(3)
+    ]
+    scored = ushape("evaluate", results / "01_RES", reference, "--json", tmp_path / "scores.json")
+    assert scored.returncode == 0, scored.stderr
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found["counts"]["seg"]["objects"] == len(np.unique(ids)) - 1
+    assert 0 <= found["seg"] <= 1
+    assert 0 <= found["det"] <= 1
+
+
 def trained_hash(ushape, data: Path, output: Path, *options: object) -> str:
     done = ushape("train", data, "--output", output, "--steps", 6, *SMALL, *options)
     assert done.returncode == 0, done.stderr

@@ -88,3 +88,27 @@ def test_dice_and_iou_say_the_same(labels):
     matrix = metrics.confusion(*labels, 6)
     iou = metrics.iou(matrix)
     np.testing.assert_allclose(metrics.dice(matrix), 2 * iou / (1 + iou), rtol=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(LABELS, st.permutations(range(6)))
+def test_scores_of_classes_are_symmetric_and_do_not_mind_the_order_of_the_classes(labels, order):
+    pred, truth = labels
+    matrix = metrics.confusion(pred, truth, 6)
+    other_way = metrics.confusion(truth, pred, 6)
+    renamed = metrics.confusion(np.array(order)[pred], np.array(order)[truth], 6)
+    for score in (metrics.dice, metrics.iou):
+        np.testing.assert_array_equal(score(matrix), score(other_way))
+        np.testing.assert_array_equal(score(matrix), score(renamed)[list(order)])
+        assert (score(metrics.confusion(truth, truth, 6)) == 1).all()
+    assert metrics.accuracy(matrix) == metrics.accuracy(other_way) == metrics.accuracy(renamed)
+    assert metrics.accuracy(metrics.confusion(truth, truth, 6)) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(LABELS)
+def test_two_full_partitions_agree_as_much_either_way(labels):
+    one, other = (plane + 1 for plane in labels)  # every pixel lies in an object of both
+    there, back = metrics.rand_scores(one, other), metrics.rand_scores(other, one)
+    assert there.rand.score == back.rand.score
+    assert abs(there.information.score - back.information.score) < 1e-12  # sums in another order

@@ -81,6 +81,8 @@ def test_more_than_two_classes_are_averaged(tmp_path):
     assert evaluation.scores["iou"] == metrics.iou(matrix).mean()
     assert evaluation.scored.counts["iou"]["confusion"] == matrix.tolist()
     assert "mean over the 4 classes" in shown(evaluation)
+    by_class = ", ".join(f"{value:.4f}" for value in metrics.iou(matrix))
+    assert f"iou of the classes 0 to 3: {by_class}" in " ".join(shown(evaluation).split())
 
 
 def test_probabilities_of_more_classes_are_scored_by_the_most_probable(tmp_path):

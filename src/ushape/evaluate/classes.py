@@ -24,8 +24,15 @@ def class_scores(planes: Sequence[Plane], views: Views) -> Scored:
         dict.fromkeys(scores, over("pixels", len(planes))),
         [row for row, _ in rows],
         [numbers for _, numbers in rows],
-        (f"Dice and IoU: {which}; a class that is in neither truth nor prediction scores 1",),
+        (
+            f"Dice and IoU: {which}; a class that is in neither truth nor prediction scores 1",
+            *(_by_class(name, counts[name]["per_class"]) for name in ("dice", "iou") if classes > 2),
+        ),
     )
+
+
+def _by_class(name: str, values: list[float]) -> str:
+    return f"{name} of the classes 0 to {len(values) - 1}: {', '.join(f'{value:.4f}' for value in values)}"
 
 
 def _row(matrix: NDArray[np.int64]) -> Row:
