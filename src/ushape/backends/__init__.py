@@ -1,6 +1,13 @@
 """What computes the network for one tile: takes a tile, returns its logits, NumPy in, NumPy out."""
 
 from ushape.backends.memory import available_memory, peak_memory, resident_memory
-from ushape.backends.pytorch import Precision, PyTorchBackend
+from ushape.backends.pytorch import Precision, PyTorchBackend, training_format
 
-__all__ = ["Precision", "PyTorchBackend", "available_memory", "peak_memory", "resident_memory"]
+__all__ = [
+    "Precision",
+    "PyTorchBackend",
+    "available_memory",
+    "peak_memory",
+    "resident_memory",
+    "training_format",
+]

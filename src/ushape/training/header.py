@@ -128,7 +128,7 @@ def initial_network(header: ModelHeader, from_model: str | Path | None, seed: in
     network = UNet.from_config(header.architecture)
     if from_model is not None:
         _start_from(network, from_model)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network
 
 
 def _start_from(network: torch.nn.Module, path: str | Path) -> None:

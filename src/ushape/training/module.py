@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ushape.augment import generator
+from ushape.backends import training_format
 from ushape.errors import ConfigError
 from ushape.loss import weighted_cross_entropy
 from ushape.training.budget import Budget, annealed
@@ -46,7 +47,7 @@ class TrainingModule(LightningModule):
         """Weighted cross-entropy of one batch of tiles."""
         # Keyed, not running on: a resumed run draws the same dropout as one that was not interrupted.
         torch.manual_seed(int(generator(self.seed, int(batch["number"][0]), stream=1).integers(2**62)))
-        logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        logits = self.network(batch["image"].contiguous(memory_format=training_format(self.device)))
         loss = weighted_cross_entropy(logits, batch["classes"], batch["weights"])
         self.last_loss = float(loss.detach())
         if not math.isfinite(self.last_loss):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ushape.backends import PyTorchBackend
+from ushape.backends import PyTorchBackend, training_format
 from ushape.config import ModelHeader, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
@@ -145,6 +145,7 @@ def train(
 
     module = TrainingModule(network, chosen, budget, seed=seed)
     backend = PyTorchBackend(network, device)
+    network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
     schedule = Schedule(budget, tuning=3.5 if tuned_on else 0.0)
     watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
