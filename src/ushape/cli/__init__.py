@@ -1,0 +1,14 @@
+"""The command `ushape`: reads options, calls one function, prints what it returned.
+
+Nothing is computed here, and nothing heavy is imported before a command is chosen: `--help` must not wait
+for torch. Exit status: 0 done, 2 the user's input is wrong (one line on standard error), 1 a defect of ours,
+130 ended by Ctrl-C.
+"""
+
+import time
+
+STARTED = time.monotonic()  # A budget of time counts from here, so other imports come after.
+
+from ushape.cli.entry import app, main  # noqa: E402
+
+__all__ = ["STARTED", "app", "main"]

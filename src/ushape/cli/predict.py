@@ -1,0 +1,130 @@
+"""`ushape predict`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ushape.cli.options import Device, Quiet, Verbose
+from ushape.cli.screen import stopped
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders or globs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    max_memory: Annotated[str | None, typer.Option(help="Memory for the whole process, such as 4GB.")] = None,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Write object ids and a table of objects.")
+    ] = False,
+    outlines: Annotated[
+        bool, typer.Option("--outlines", help="Write outlines of objects as GeoJSON, for QuPath and napari.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write class probabilities.")
+    ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write the image with the result drawn on it.")
+    ] = False,
+    layout: Annotated[
+        str, typer.Option(help="plain, or ctc: 01/t000.tif becomes 01_RES/mask000.tif.")
+    ] = "plain",
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Objects are where the probability is above it.")
+    ] = None,
+    min_area: Annotated[str | None, typer.Option(help="Smallest object, such as 30 (px) or 7.5um2.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part what touches: none, probability[:SEED] or distance[:DEPTH_PX].")
+    ] = None,
+    fill_holes: Annotated[
+        bool | None, typer.Option("--fill-holes/--keep-holes", help="Fill what an object encloses.")
+    ] = None,
+    border: Annotated[str | None, typer.Option(help="keep or remove objects at the image border.")] = None,
+    foi: Annotated[
+        int | None, typer.Option(min=0, help="Drop objects entirely within this many px of the border.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Segment images of any size: the same numbers as one pass over the whole image.
+
+    Objects are found as the model file says, unless --threshold ... --foi say otherwise.
+    """
+    from ushape.config import parse_area, parse_bytes, parse_split
+
+    memory = None if max_memory is None else parse_bytes(max_memory)
+    changes = {"threshold": threshold, "fill_holes": fill_holes, "border": border, "foi_px": foi}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if min_area is not None:
+        changes |= parse_area(min_area)
+    if split is not None:
+        changes |= parse_split(split)
+    screen = _Screen(quiet)
+    try:
+        with screen.bar:
+            from ushape.predict import predict_files  # imports torch, which takes seconds
+
+            predict_files(
+                model,
+                inputs,
+                output,
+                precision=precision,  # type: ignore[arg-type]  # checked there, with a message
+                max_memory=memory,
+                instances=instances,
+                outlines=outlines,
+                probabilities=probabilities,
+                overlay=overlay,
+                layout=layout,
+                postprocessing=changes,
+                overwrite=overwrite,
+                device=device,
+                progress=screen.show_tiles,
+                finished=screen.show_result,
+            )
+    except KeyboardInterrupt:
+        stopped(screen.how_to_go_on())
+
+
+class _Screen:
+    """What a person sees of a prediction: on a terminal a bar of tiles, everywhere a line per file done."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(quiet=quiet)
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+        self.bar = Progress(
+            *columns,
+            TextColumn("tiles"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self.task = self.bar.add_task("loading the model", total=None)
+        self.done: list[str] = []
+
+    def show_tiles(self, done: int, total: int, image: str) -> None:
+        self.bar.update(self.task, completed=done, total=total, description=image)
+
+    def show_result(self, result: Any) -> None:
+        if not self.done and result.objects_in_words is not None:
+            self._print(result.objects_in_words)
+        self.done.append(result.input.name)
+        self._print(result.summary)
+
+    def _print(self, line: str) -> None:
+        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def how_to_go_on(self) -> str:
+        if not self.done:
+            return "no file was done; to go on, give the same command again"
+        count = "1 file is" if len(self.done) == 1 else f"{len(self.done)} files are"
+        return (
+            f"{count} done and whole, at last {self.done[-1]}; to go on, give the inputs after it, or the "
+            "same command with --overwrite"
+        )

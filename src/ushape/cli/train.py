@@ -1,0 +1,78 @@
+"""`ushape train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ushape.cli import STARTED
+from ushape.cli.options import Classes, Device, Ignore, Images, Masks, Quiet, Verbose
+from ushape.cli.screen import again, show
+
+
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images and masks.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the model, scores and pictures.")
+    ],
+    model: Annotated[str, typer.Option(help="auto (the recipe decides), paper or released.")] = "auto",
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Channels of the first level (auto and paper).")
+    ] = None,
+    from_model: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="Start from the weights of this model file."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
+    time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget in optimiser steps.")] = None,
+    validation: Annotated[
+        str, typer.Option(help="Share, folder, or comma-separated names or slice numbers to validate on.")
+    ] = "0.2",
+    classes: Classes = None,
+    ignore: Ignore = None,
+    images: Images = None,
+    masks: Masks = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**64 - 1, help="Same seed and --steps: same model file.")
+    ] = 0,
+    device: Device = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make tiles; 0: the training process.")
+    ] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a network on annotated images."""
+    from ushape.config import parse_duration
+
+    if time is not None:
+        parse_duration(time)  # refused before torch is imported, which takes seconds
+
+    from ushape.training import train as train_network
+
+    result = train_network(
+        data,
+        output,
+        model=model,
+        width=width,
+        from_model=from_model,
+        recipe=recipe,
+        time=time,
+        steps=steps,
+        validation=validation,
+        classes=classes,
+        ignore=ignore,
+        images=images,
+        masks=masks,
+        seed=seed,
+        device=device,
+        workers=workers,
+        resume=resume,
+        quiet=quiet,
+        started=STARTED,
+    )
+    show(f"best model: {result.model}", quiet)
+    if result.interrupted:
+        show(f"stopped by Ctrl-C after {result.steps} steps; to go on: {again('--resume')}", quiet)
