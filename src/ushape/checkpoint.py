@@ -6,7 +6,9 @@ The header of a safetensors file carries strings; ours carries one, under the ke
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -15,9 +17,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from ushape.config import ModelHeader
-from ushape.errors import CheckpointError
+from ushape.errors import CheckpointError, ConfigError
 from ushape.io import written_beside
-from ushape.models import UNet
+from ushape.models import Ensemble, Network, UNet
 
 FORMAT = "ushape/1"
 _FIX = "give a file that `ushape train` wrote, unchanged"
@@ -31,7 +33,7 @@ def save_model(path: str | Path, network: nn.Module, header: ModelHeader) -> Non
     path : path
         Where to; the folder exists.
     network : nn.Module
-        The network `header.architecture` describes; weights are stored as they are.
+        The network `header.architecture` and `header.members` describe; weights are stored as they are.
     header : ModelHeader
         Architecture, normalisation, classes, post-processing, provenance.
 
@@ -46,12 +48,12 @@ def save_model(path: str | Path, network: nn.Module, header: ModelHeader) -> Non
         temporary.write_bytes(safetensors.torch.save(tensors, metadata={"ushape": text}))
 
 
-def load_model(path: str | Path) -> tuple[nn.Module, ModelHeader]:
+def load_model(path: str | Path) -> tuple[Network, ModelHeader]:
     """Read a model file.
 
     Returns
     -------
-    network : nn.Module
+    network : UNet or Ensemble
         On the CPU, in evaluation mode, with the dtype of the file.
     header : ModelHeader
         What the file says about itself.
@@ -67,9 +69,59 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelHeader]:
         tensors = safetensors.torch.load_file(str(path))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
-    network = UNet.from_config(header.architecture)
+    network = _network_of(header)
     _load_weights(path, network, tensors)
     return network.eval(), header
+
+
+def join_models(
+    models: Sequence[str | Path], path: str | Path, *, changes: Mapping[str, Any] | None = None
+) -> ModelHeader:
+    """Write several models as one: a file of which each network is a member.
+
+    Parameters
+    ----------
+    models : sequence of path
+        Model files, two or more; the members of one that has several become members one by one.
+    path : path
+        Where to; the folder exists.
+    changes : mapping, optional
+        Fields of the header that are not those of the first model, such as `postprocessing`.
+
+    Returns
+    -------
+    ModelHeader
+        What the file says about itself; its provenance has that of each model, and the hash of its file.
+
+    Raises
+    ------
+    ConfigError
+        If there is but one model, or they differ in architecture, normalisation or classes.
+    CheckpointError, OutputError
+        If a file is not a model, or `path` cannot be written.
+    """
+    if len(models) < 2:
+        raise ConfigError(f"an ensemble needs two models or more, got {len(models)}; give more")
+    loaded = [load_model(model) for model in models]
+    headers = [header for _, header in loaded]
+    for model, header in zip(models, headers, strict=True):
+        _require_same_kind(models[0], headers[0], model, header)
+    ensemble = Ensemble([one for network, _ in loaded for one in network.modules() if isinstance(one, UNet)])
+    header = headers[0].model_copy(
+        update={
+            "name": f"ensemble of {len(ensemble.members)}: {headers[0].name}",
+            "members": len(ensemble.members),
+            "provenance": {
+                "joined": [
+                    {"sha256": model_hash(model), **header.provenance}
+                    for model, header in zip(models, headers, strict=True)
+                ]
+            },
+            **(changes or {}),
+        }
+    )
+    save_model(path, ensemble, header)
+    return header
 
 
 def read_header(path: str | Path) -> ModelHeader:
@@ -122,6 +174,22 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
         place = ".".join(map(str, first["loc"]))
         what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
         raise CheckpointError(f"{path}: the model header is wrong at `{place}`: {what}; {_FIX}") from error
+
+
+def _network_of(header: ModelHeader) -> Network:
+    if header.members == 1:
+        return UNet.from_config(header.architecture)
+    return Ensemble.from_config(header.architecture, header.members)
+
+
+def _require_same_kind(
+    first: str | Path, expected: ModelHeader, other: str | Path, found: ModelHeader
+) -> None:
+    for field in ("architecture", "normalization", "classes"):
+        if getattr(found, field) != getattr(expected, field):
+            raise ConfigError(
+                f"{other} and {first} differ in their {field}; give models of one network and kind of data"
+            )
 
 
 def _load_weights(path: str | Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

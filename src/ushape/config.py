@@ -205,11 +205,15 @@ class Postprocessing(Frozen):
 
 
 class ModelHeader(Frozen):
-    """All that is needed beside the weights to use a model: the JSON header of `model.safetensors`."""
+    """All that is needed beside the weights to use a model: the JSON header of `model.safetensors`.
+
+    With more than one of `members`, the file holds that many networks of one architecture, an `Ensemble`.
+    """
 
     format: Literal["ushape/1"] = "ushape/1"
     name: str
     architecture: UNetConfig
+    members: int = Field(default=1, ge=1, le=100)
     normalization: Normalization = Normalization()
     classes: tuple[ClassInfo, ...]
     postprocessing: Postprocessing = Postprocessing()

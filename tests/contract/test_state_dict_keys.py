@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ushape import UNet
+from ushape.models import Ensemble
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "state_dict_keys.json").read_text())
 
@@ -18,6 +19,7 @@ NETWORKS = {
     "paper": lambda: UNet(),
     "released": lambda: UNet.released(),
     "batch norm, depth 2, 3 channels, 5 classes": lambda: UNet(3, 5, width=8, depth=2, norm="batch"),
+    "ensemble of 2, width 2, depth 1": lambda: Ensemble([UNet(width=2, depth=1), UNet(width=2, depth=1)]),
 }
 
 

@@ -6,15 +6,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ushape.backends import PyTorchBackend
-from ushape.models import UNet
+from ushape.models import Ensemble, Network, UNet
 from ushape.tiling import Span, TilePlan, plan_tiles, run_tiled
 
 DEPTHS = st.integers(1, 4)
 
 
-def network(depth: int, *, channels: int = 1, norm: str | None = None, variant: str = "paper") -> UNet:
+def network(
+    depth: int, *, channels: int = 1, norm: str | None = None, variant: str = "paper", members: int = 1
+) -> Network:
     torch.manual_seed(depth)
-    network = UNet(channels, 2, width=2, depth=depth, norm=norm, variant=variant).eval()
+    networks = [UNet(channels, 2, width=2, depth=depth, norm=norm, variant=variant) for _ in range(members)]
+    network = Ensemble(networks).eval() if members > 1 else networks[0].eval()
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):  # at 0, two channels can die in a ReLU, and zeros are always equal
             torch.nn.init.uniform_(parameter, 0.1, 0.5)
@@ -40,7 +43,7 @@ def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @settings(max_examples=30, deadline=None)  # the time of an example is the size of its image
-@example(height=1, width=1, depth=4, keep=(1, 1), channels=1, norm=None, variant="paper")
+@example(height=1, width=1, depth=4, keep=(1, 1), channels=1, norm=None, variant="paper", members=2)
 @given(
     height=st.integers(1, 130),
     width=st.integers(1, 130),
@@ -49,11 +52,11 @@ def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
     channels=st.sampled_from([1, 3]),
     norm=st.sampled_from([None, "batch"]),
     variant=st.sampled_from(["paper", "released"]),
+    members=st.sampled_from([1, 1, 3]),
 )
-def test_tiled_equals_whole_in_float64(height, width, depth, keep, channels, norm, variant):
-    backend = PyTorchBackend(
-        network(depth, channels=channels, norm=norm, variant=variant), device="cpu", precision="fp64"
-    )
+def test_tiled_equals_whole_in_float64(height, width, depth, keep, channels, norm, variant, members):
+    one_or_more = network(depth, channels=channels, norm=norm, variant=variant, members=members)
+    backend = PyTorchBackend(one_or_more, device="cpu", precision="fp64")
     geometry = backend.network.geometry
     image = image_of(height, width, channels)
     # At least 32 px, so that a network with a period of 2 px is not run a thousand times.

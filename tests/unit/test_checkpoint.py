@@ -77,6 +77,8 @@ def without(name: str) -> dict[str, torch.Tensor]:
             None,
             "3 numbers for 2 channels",
         ),
+        ({"members": 2}, None, "the weights have `contracting.0.0.weight`"),
+        ({"members": 1000}, None, "the model header is wrong at `members`"),
         ({}, without("score.bias"), "the weights lack `score.bias`"),
         ({}, network().state_dict() | {"more": torch.zeros(1)}, "the weights have `more`"),
         ({}, network().state_dict() | {"score.bias": torch.zeros(5)}, "`score.bias` has shape (5,)"),

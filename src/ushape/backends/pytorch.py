@@ -4,7 +4,7 @@ import copy
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from ushape.backends.memory import available_memory
 from ushape.errors import ConfigError, TilingError
 from ushape.geometry import Geometry
-from ushape.models import UNet
-from ushape.models.unet import DoubleConv
+from ushape.models import Network
 
 Precision = Literal["auto", "fp32", "bf16", "fp64"]
 Array = np.ndarray[Any, Any]
@@ -31,7 +30,7 @@ class PyTorchBackend:
 
     Parameters
     ----------
-    network : nn.Module
+    network : UNet or Ensemble
         Moved to `device` and put into evaluation mode; for "fp64" a copy is taken.
     device : str
         "auto": the first GPU if there is one, else the CPU; or a PyTorch device such as "cuda:1".
@@ -53,7 +52,7 @@ class PyTorchBackend:
         If the network computes statistics per tile, so that tiles cannot equal a pass over the whole image.
     """
 
-    def __init__(self, network: nn.Module, device: str = "auto", precision: Precision = "auto") -> None:
+    def __init__(self, network: Network, device: str = "auto", precision: Precision = "auto") -> None:
         _refuse_statistics_per_tile(network)
         self.device = _find_device(device)
         self.precision = _find_precision(precision, self.device)
@@ -84,14 +83,14 @@ class PyTorchBackend:
     @property
     def geometry(self) -> Geometry:
         """Size arithmetic of the network."""
-        return cast(UNet, self.network).geometry
+        return self.network.geometry
 
     @property
     def fixed_bytes(self) -> int:
         """Memory that forward passes take whatever the size of the tile.
 
-        The weights once more, in the layout or precision that the processor wants, and about 30 MB (measured
-        25) for threads and for kernels compiled on first use.
+        The weights (of all members) once more, in the layout or precision that the processor wants, and about
+        30 MB (measured 25) for threads and for kernels compiled on first use.
         """
         return 30_000_000 + sum(
             weight.numel() * weight.element_size() for weight in self.network.parameters()
@@ -107,9 +106,7 @@ class PyTorchBackend:
         released variant 1982 (2496) at 1084 x 1084 px, bf16 1154 (1472); width 16 423 (512), bf16 303 (320).
         """
         size, copies = _FOOTPRINT[self.precision]
-        first = cast(DoubleConv, cast(UNet, self.network).expanding[0])
-        convolution = cast(nn.Conv2d, first[0])
-        concatenated, result = convolution.in_channels, convolution.out_channels
+        concatenated, result = self.network.top_channels
         image_and_logits = 64
         return size * (copies * concatenated + 2 * result) + image_and_logits
 

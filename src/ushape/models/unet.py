@@ -140,6 +140,8 @@ class UNet(nn.Module):
             DoubleConv(up + skip, skip, norm) for up, skip in zip(up_channels, channels, strict=False)
         )
         self.score = nn.Conv2d(width, classes, kernel_size=1)
+        # Where memory peaks, at the top of the expanding path: concatenated, and after its convolutions.
+        self.top_channels: tuple[int, int] = (up_channels[0] + channels[0], channels[0])
         self.reset_parameters()
 
     @classmethod

@@ -23,7 +23,7 @@ def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, An
     count, channels, height, width = image.planes.shape
     geometry = segmentation.backend.geometry
     return {
-        "model": {"name": segmentation.header.name},
+        "model": {"name": segmentation.header.name, "members": segmentation.header.members},
         "image": {
             "file": str(image.path),
             "planes": count,

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from ushape.backends import Precision, PyTorchBackend
 from ushape.checkpoint import load_model
 from ushape.config import ModelHeader, parse_bytes
 from ushape.io import Image, read_image
+from ushape.models import Network
 from ushape.predict.segmentation import Segmentation
 
 Array = np.ndarray[Any, Any]
@@ -21,7 +21,7 @@ class Segmenter:
 
     Parameters
     ----------
-    network : nn.Module
+    network : UNet or Ensemble
         Put into evaluation mode and moved to the device.
     header : ModelHeader
         Normalisation, classes and post-processing.
@@ -41,7 +41,7 @@ class Segmenter:
     (3000, 4096)
     """
 
-    def __init__(self, network: nn.Module, header: ModelHeader, *, device: str = "auto") -> None:
+    def __init__(self, network: Network, header: ModelHeader, *, device: str = "auto") -> None:
         self.network, self.header, self.device = network, header, device
         self._backends: dict[Precision, PyTorchBackend] = {}
 

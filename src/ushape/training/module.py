@@ -1,17 +1,18 @@
 """What one optimiser step is: loss, optimiser, schedule and the running average of the weights."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from ushape.augment import generator
 from ushape.backends import training_format
 from ushape.errors import ConfigError
 from ushape.loss import weighted_cross_entropy
+from ushape.models import UNet
 from ushape.training.budget import Budget, annealed
 from ushape.training.recipe import Recipe
 
@@ -21,7 +22,7 @@ class TrainingModule(LightningModule):
 
     Parameters
     ----------
-    network : nn.Module
+    network : UNet
         A network of unpadded convolutions; trained in place.
     recipe : Recipe
         Optimiser, schedule and averaging.
@@ -31,7 +32,7 @@ class TrainingModule(LightningModule):
         Dropout of each step is drawn from (seed, number of its first sample).
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, budget: Budget, *, seed: int) -> None:
+    def __init__(self, network: UNet, recipe: Recipe, budget: Budget, *, seed: int) -> None:
         super().__init__()
         self.network, self.recipe, self.budget, self.seed = network, recipe, budget, seed
         self.average = AveragedModel(network, avg_fn=self._average, use_buffers=True) if recipe.ema else None
@@ -39,9 +40,9 @@ class TrainingModule(LightningModule):
         self._losses, self._num_losses = 0.0, 0
 
     @property
-    def best_weights(self) -> nn.Module:
+    def best_weights(self) -> UNet:
         """The network to validate and save: the running average where the recipe has one."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else cast(UNet, self.average.module)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Weighted cross-entropy of one batch of tiles."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, Trainer
-from torch import nn
 
 from ushape import io, pictures
 from ushape.checkpoint import load_model, save_model
 from ushape.config import IGNORE, ModelHeader
 from ushape.data import Sample
 from ushape.instances import instances
+from ushape.models import Network
 from ushape.predict import Segmenter
 from ushape.training.budget import Budget
 from ushape.training.module import TrainingModule
@@ -158,7 +158,7 @@ class Validation(Callback):
         """Go on from an interrupted run."""
         self.best, self.history = state["best"], state["history"]
 
-    def _scores(self, network: nn.Module) -> Scores:
+    def _scores(self, network: Network) -> Scores:
         probabilities = []
         for sample, probability in zip(self.samples, self._predict(network, self.samples), strict=True):
             probabilities.append(probability)
@@ -168,7 +168,7 @@ class Validation(Callback):
         self.curve = scores.curve
         return scores
 
-    def _predict(self, network: nn.Module, samples: list[Sample]) -> Iterator[Array]:
+    def _predict(self, network: Network, samples: list[Sample]) -> Iterator[Array]:
         """Probabilities (C, H, W) of whole images, one after the other."""
         segmenter = Segmenter(network.eval(), self.header, device=self.device)
         for sample in samples:
