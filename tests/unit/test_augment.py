@@ -19,6 +19,13 @@ def noise_image(channels=1, size=64):
     return (image - image.mean((1, 2), keepdims=True)) / image.std((1, 2), keepdims=True)
 
 
+DEFAULT = GreyValues()
+
+
+def varied(image, rng, strengths=DEFAULT):
+    return vary_grey_values(image, strengths.draw(rng, len(image)), rng)
+
+
 class TestGenerator:
     def test_same_key_same_numbers(self):
         assert_array_equal(generator(7, 123456).random(5), generator(7, 123456).random(5))
@@ -243,53 +250,53 @@ class TestRandomTile:
 class TestGreyValues:
     def test_no_strength_changes_nothing(self):
         image = noise_image()
-        still = vary_grey_values(image, generator(0, 0), GreyValues(0, 0, 0))
+        still = varied(image, generator(0, 0), GreyValues(0, 0, 0))
         # The identity as a polynomial in float32, values of up to 4
         assert_allclose(still, image, rtol=0, atol=2e-6)
 
     @pytest.mark.parametrize("sample", range(20))
     def test_the_strongest_curve_still_rises(self, sample):
         image = np.linspace(-2, 5, 512, dtype=np.float32).reshape(1, 1, 512)
-        varied = vary_grey_values(image, generator(1, sample), GreyValues(2.0, 0.9, 0.125))
+        changed = varied(image, generator(1, sample), GreyValues(2.0, 0.9, 0.125))
         # Where the curve is flat, neighbouring values differ by rounding of values of up to 10.
-        assert np.diff(varied).min() > -2e-6
-        assert varied.max() - varied.min() == pytest.approx(7, rel=0.9)
+        assert np.diff(changed).min() > -2e-6
+        assert changed.max() - changed.min() == pytest.approx(7, rel=0.9)
 
     def test_each_strength_reaches_its_limit_and_not_beyond(self):
         image = noise_image()
-        tiles = [vary_grey_values(image, generator(2, n), GreyValues(0.5, 0, 0)) for n in range(100)]
+        tiles = [varied(image, generator(2, n), GreyValues(0.5, 0, 0)) for n in range(100)]
         offsets = np.array([t.mean() for t in tiles])
         assert 0.45 < np.abs(offsets).max() <= 0.5 + 1e-5
-        tiles = [vary_grey_values(image, generator(2, n), GreyValues(0, 0.5, 0)) for n in range(100)]
+        tiles = [varied(image, generator(2, n), GreyValues(0, 0.5, 0)) for n in range(100)]
         contrasts = np.array([t.std() for t in tiles])
         assert 0.5 - 1e-5 <= contrasts.min() < 0.55
         assert 1.45 < contrasts.max() <= 1.5 + 1e-5
 
     def test_the_curve_keeps_the_ends_of_the_range(self):
         image = noise_image()
-        varied = vary_grey_values(image, generator(0, 1), GreyValues(0, 0, 0.125))
-        assert np.abs(varied - image).max() > 0.1
-        assert_allclose([varied.min(), varied.max()], [image.min(), image.max()], rtol=1e-5)
+        changed = varied(image, generator(0, 1), GreyValues(0, 0, 0.125))
+        assert np.abs(changed - image).max() > 0.1
+        assert_allclose([changed.min(), changed.max()], [image.min(), image.max()], rtol=1e-5)
 
     def test_noise_and_blur(self):
         image = noise_image(channels=2, size=128)
-        noisy = vary_grey_values(image, generator(4, 4), GreyValues(0, 0, 0, noise=1.0)) - image
+        noisy = varied(image, generator(4, 4), GreyValues(0, 0, 0, noise=1.0)) - image
         assert np.all((noisy.std((1, 2)) > 0.01) & (noisy.std((1, 2)) < 1.05))
         assert abs(np.corrcoef(noisy[0].ravel(), noisy[1].ravel())[0, 1]) < 0.05
-        blurred = vary_grey_values(image, generator(4, 4), GreyValues(0, 0, 0, blur_px=3.0))
+        blurred = varied(image, generator(4, 4), GreyValues(0, 0, 0, blur_px=3.0))
         assert np.all(blurred.std((1, 2)) < 0.9)
 
     def test_channels_vary_on_their_own_and_the_input_is_left_alone(self):
         image = np.repeat(noise_image(), 2, 0)
         before = image.copy()
-        varied = vary_grey_values(image, generator(0, 2))
-        assert np.abs(varied[0] - varied[1]).max() > 0.05
+        changed = varied(image, generator(0, 2))
+        assert np.abs(changed[0] - changed[1]).max() > 0.05
         assert_array_equal(image, before)
 
     def test_a_constant_channel_stays_finite(self):
-        varied = vary_grey_values(np.zeros((1, 8, 8), np.float32), generator(0, 3))
-        assert np.ptp(varied) == 0
-        assert abs(varied[0, 0, 0]) <= 0.2
+        changed = varied(np.zeros((1, 8, 8), np.float32), generator(0, 3))
+        assert np.ptp(changed) == 0
+        assert abs(changed[0, 0, 0]) <= 0.2
 
     @pytest.mark.parametrize(
         ("strengths", "message"),

@@ -2,7 +2,7 @@
 
 from ushape.augment.deformation import Deformation
 from ushape.augment.draws import generator
-from ushape.augment.grey_values import GreyValues, vary_grey_values
+from ushape.augment.grey_values import GreyValues, GreyVariation, vary_grey_values
 from ushape.augment.tile import random_tile
 
-__all__ = ["Deformation", "GreyValues", "generator", "random_tile", "vary_grey_values"]
+__all__ = ["Deformation", "GreyValues", "GreyVariation", "generator", "random_tile", "vary_grey_values"]

@@ -141,6 +141,20 @@ class Deformation:
         flip = -1.0 if self.mirror else 1.0
         return self.scale * np.array([[cos, -sin * flip], [sin, cos * flip]])
 
+    @property
+    def core(self) -> Array:
+        """The coordinates without the tile's size, shape (2, grid + 2, grid + 2): see `axis_basis`.
+
+        Offset (y, x) in the image of pixel (y, x) of the tile: `rows[:, y] @ core @ columns[:, x]`.
+        """
+        grid = self.displacements.shape[-1]
+        core = np.zeros((2, grid + 2, grid + 2))
+        core[:, :grid, :grid] = np.tensordot(self.matrix, self.displacements, 1)
+        core[:, grid, -1] = self.matrix[:, 0]
+        core[:, -1, grid] = self.matrix[:, 1]
+        core[:, -1, -1] = self.shift
+        return core
+
     def coordinates(self, size: tuple[int, int]) -> tuple[Array, Array]:
         """Where each pixel of a tile comes from.
 
@@ -154,16 +168,9 @@ class Deformation:
         map_y, map_x : ndarray of float32, shape (height, width)
             Offset in image pixels from the centre asked for.
         """
-        grid = self.displacements.shape[-1]
-        # Basis functions per axis: the spline's, the offset from the tile's centre, and the constant 1.
-        core = np.zeros((2, grid + 2, grid + 2))
-        core[:, :grid, :grid] = np.tensordot(self.matrix, self.displacements, 1)
-        core[:, grid, -1] = self.matrix[:, 0]
-        core[:, -1, grid] = self.matrix[:, 1]
-        core[:, -1, -1] = self.shift
-        rows, columns = (_axis_basis(length, grid, self.spline) for length in size)
+        rows, columns = (axis_basis(length, self.displacements.shape[-1], self.spline) for length in size)
         # Not `@`: the threads of a BLAS stall for tens of milliseconds where training uses every core.
-        half_way = np.einsum("iy,aij->ayj", rows, core.astype(np.float32))
+        half_way = np.einsum("iy,aij->ayj", rows, self.core.astype(np.float32))
         map_y, map_x = np.einsum("ayj,jx->ayx", half_way, columns)
         return map_y, map_x
 
@@ -181,7 +188,22 @@ def _require_drawable(elastic_std_px: float, grid: int, scale: tuple[float, floa
 
 
 @lru_cache(maxsize=32)
-def _axis_basis(length: int, grid: int, spline: Spline) -> Array:
+def axis_basis(length: int, grid: int, spline: Spline) -> Array:
+    """Evaluate what coordinates are made of along one axis, at each pixel of a tile.
+
+    Parameters
+    ----------
+    length : int
+        Pixels of the tile along the axis, at least 2.
+    grid : int
+        Control points.
+    spline : {"interpolating", "approximating"}
+
+    Returns
+    -------
+    ndarray of float32, shape (grid + 2, length)
+        The basis functions of the spline, the offset from the tile's centre, and the constant 1. Read-only.
+    """
     pixels = np.arange(length)
     # The spline is evaluated in units of the control points' spacing, control point k at position k.
     if spline == "interpolating":

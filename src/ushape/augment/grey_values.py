@@ -43,57 +43,107 @@ class GreyValues:
             if not 0 <= value <= largest:
                 raise ConfigError(f"{name} must be at least 0 and at most {largest}, got {value}")
 
+    def draw(self, rng: np.random.Generator, channels: int) -> "GreyVariation":
+        """Draw what one tile is varied by.
 
-def vary_grey_values(image: Array, rng: np.random.Generator, strengths: GreyValues = GreyValues()) -> Array:
-    """Change grey values at random: a smooth rising tone curve, contrast, brightness, then blur and noise.
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of all numbers.
+        channels : int
+            Each draws its own.
+
+        Returns
+        -------
+        GreyVariation
+
+        Notes
+        -----
+        The tone curve is a Bernstein polynomial of degree 4, its three inner control values displaced:
+        rising control values make it rise everywhere.
+        """
+        brightness, contrast, *displaced = rng.uniform(-1, 1, (channels, 5)).T
+        control = np.tile([0.0, 0.25, 0.5, 0.75, 1.0], (channels, 1))
+        control[:, 1:4] += self.curve * np.transpose(displaced)
+        none = np.zeros(channels)
+        return GreyVariation(
+            # Not one product for all channels: its rounding would depend on their number.
+            curve=np.array([_BERNSTEIN @ values for values in control]),
+            contrast=1 + self.contrast * contrast,
+            brightness=self.brightness * brightness,
+            blur_px=rng.uniform(0, self.blur_px, channels) if self.blur_px else none,
+            noise=rng.uniform(0, self.noise, channels) if self.noise else none,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GreyVariation:
+    """What is drawn for one tile, channel by channel, all but the noise of each pixel.
+
+    Parameters
+    ----------
+    curve : ndarray of float, shape (C, 5)
+        Tone curve, from the range of the channel's values as 0 to 1 onto the same: coefficients of 1, t,
+        t**2, t**3, t**4.
+    contrast, brightness : ndarray of float, shape (C,)
+        Factor and offset that follow.
+    blur_px : ndarray of float, shape (C,)
+        Standard deviation of a Gaussian blur, in pixels; 0 for none.
+    noise : ndarray of float, shape (C,)
+        Standard deviation of the noise; 0 for none.
+    """
+
+    curve: Array
+    contrast: Array
+    brightness: Array
+    blur_px: Array
+    noise: Array
+
+
+def vary_grey_values(image: Array, variation: GreyVariation, rng: np.random.Generator) -> Array:
+    """Change grey values: a smooth rising tone curve, contrast, brightness, then blur and noise.
 
     Parameters
     ----------
     image : ndarray of float32, shape (C, H, W)
         Normalised image (mean 0, standard deviation 1 per channel). Not modified.
+    variation : GreyVariation
+        What was drawn for this tile.
     rng : numpy.random.Generator
-        Source of all numbers; each channel draws its own.
-    strengths : GreyValues
-        How strongly.
+        Source of the noise.
 
     Returns
     -------
     ndarray of float32, shape (C, H, W)
-
-    Notes
-    -----
-    The tone curve is a Bernstein polynomial of degree 4 over the range of the channel, its three inner
-    control values displaced: rising control values make it rise everywhere.
     """
-    varied = np.stack([_tone(channel, rng, strengths) for channel in np.asarray(image, np.float32)])
-    if strengths.blur_px:
+    varied = np.empty(image.shape, np.float32)
+    for index, channel in enumerate(image):
+        _tone(channel, varied[index], variation, index)
+    if variation.blur_px.any():
         import cv2
 
-        for channel in varied:
-            sigma = rng.uniform(0, strengths.blur_px)
+        for channel, sigma in zip(varied, variation.blur_px, strict=True):
             cv2.GaussianBlur(channel, (0, 0), max(sigma, 0.01), dst=channel)
-    if strengths.noise:
-        std = rng.uniform(0, strengths.noise, (len(varied), 1, 1)).astype(np.float32)
-        varied += std * rng.standard_normal(varied.shape, np.float32)
+    if variation.noise.any():
+        noise = rng.standard_normal(varied.shape, np.float32)
+        noise *= variation.noise.astype(np.float32)[:, None, None]
+        varied += noise
     return varied
 
 
-def _tone(channel: Array, rng: np.random.Generator, strengths: GreyValues) -> Array:
-    brightness, contrast, *curve = rng.uniform(-1, 1, 5)
+def _tone(channel: Array, value: Array, variation: GreyVariation, index: int) -> None:
     low, high = float(channel.min()), float(channel.max())
     span = high - low or 1.0
-    control = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
-    control[1:4] += strengths.curve * np.array(curve)
-    coefficients = _BERNSTEIN @ control * span
+    coefficients = variation.curve[index] * span
     coefficients[0] += low
-    coefficients *= 1 + strengths.contrast * contrast
-    coefficients[0] += strengths.brightness * brightness
-    position = (channel - np.float32(low)) * np.float32(1 / span)
-    value = np.full_like(position, coefficients[4])
+    coefficients *= variation.contrast[index]
+    coefficients[0] += variation.brightness[index]
+    position = channel - np.float32(low)
+    position *= np.float32(1 / span)
+    value[:] = coefficients[4]
     for coefficient in coefficients[3::-1]:
         value *= position
         value += np.float32(coefficient)
-    return value
 
 
 _BERNSTEIN = np.array(

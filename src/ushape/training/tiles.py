@@ -6,7 +6,7 @@ or whether the run was interrupted before it.
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +19,29 @@ from ushape.config import Normalization
 from ushape.data import Sample
 from ushape.geometry import Geometry
 from ushape.training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class TileDraw:
+    """Everything that is drawn for one tile: what any device needs to make it.
+
+    Attributes
+    ----------
+    image : int
+        Index of the image.
+    center : tuple of float
+        Point (y, x) of the image at the tile's centre.
+    deformation : Deformation
+    grey : GreyVariation
+    rng : numpy.random.Generator
+        Source of the noise of each pixel, after all of the above was drawn from it.
+    """
+
+    image: int
+    center: tuple[float, float]
+    deformation: augment.Deformation
+    grey: augment.GreyVariation
+    rng: np.random.Generator
 
 
 class TileDataset(Dataset[dict[str, Tensor]]):
@@ -59,19 +82,19 @@ class TileDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """Make tile `number`: image (C, s, s) float32, classes (o, o) int64, weights (o, o) float32."""
-        index = self._image_of(number)
-        sample, rng = self.samples[index], augment.generator(self.seed, number)
+        draw = self.draw(number)
+        sample = self.samples[draw.image]
         tail = weight_map.tail_px(self.recipe.border_sigma_px, self.recipe.border_w0)
         image, ids = augment.random_tile(
-            self.images[index],
+            self.images[draw.image],
             sample.objects,
-            center=self._center(sample.objects.shape, rng),
+            center=draw.center,
             size_in=self.size_in,
             size_objects=self.size_out + 2 * tail,
-            deformation=self._deformation(rng),
+            deformation=draw.deformation,
             interpolation=self.recipe.interpolation,
         )
-        image = augment.vary_grey_values(image, rng, self.recipe.grey)
+        image = augment.vary_grey_values(image, draw.grey, draw.rng)
         classes, weights = weight_map.targets(
             ids,
             sample.object_class,
@@ -87,6 +110,17 @@ class TileDataset(Dataset[dict[str, Tensor]]):
             "classes": torch.from_numpy(classes.astype(np.int64)),
             "weights": torch.from_numpy(weights),
         }
+
+    def draw(self, number: int) -> TileDraw:
+        """Draw what tile `number` is: cheap, nothing is computed."""
+        image, rng = self._image_of(number), augment.generator(self.seed, number)
+        return TileDraw(
+            image=image,
+            center=self._center(self.samples[image].objects.shape, rng),
+            deformation=self._deformation(rng),
+            grey=self.recipe.grey.draw(rng, len(self.images[image])),
+            rng=rng,
+        )
 
     def _image_of(self, number: int) -> int:
         # Every image once per round, each round in an order of its own.
@@ -104,7 +138,7 @@ class TileDataset(Dataset[dict[str, Tensor]]):
         )
         return y, x
 
-    def _deformation(self, rng: np.random.Generator) -> Any:
+    def _deformation(self, rng: np.random.Generator) -> augment.Deformation:
         if rng.uniform() < self.recipe.plain:
             return augment.Deformation.draw_plain(rng)
         return augment.Deformation.draw(
