@@ -15,7 +15,17 @@ FROZEN = {
     "train": (
         ["DATA"],
         [
-            *("--output", "-o", "--model", "--width", "--from", "--recipe", "--time", "--steps"),
+            *(
+                "--output",
+                "-o",
+                "--model",
+                "--width",
+                "--from",
+                "--freeze-encoder",
+                "--recipe",
+                "--time",
+                "--steps",
+            ),
             *("--validation", *READING, "--seed", "--device", "--workers", "--resume"),
         ],
     ),

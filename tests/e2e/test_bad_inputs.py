@@ -403,6 +403,26 @@ def resume_with_another_width(desk: Desk) -> Words:
     return [8 if word == 4 else word for word in resume(desk)]
 
 
+def fine_tune(desk: Desk, *options: object) -> Words:
+    words = ["train", desk.data(), "-o", "run", "--steps", 2, "--device", "cpu", "--from", desk.model]
+    return [*words, *options]
+
+
+cases(
+    "fine-tune",
+    fine_tune,
+    (["--freeze-encoder", 0], ("cannot freeze 0 levels", "it has 5", "--freeze-encoder 1 to 5")),
+    (["--freeze-encoder", 6], ("cannot freeze 6 levels", "it has 5", "--freeze-encoder 1 to 5")),
+    (["--freeze-encoder", "all"], ("'--freeze-encoder'", "integer")),
+    (["--width", 8], ("decides the network", "drop --model and --width")),
+)
+
+
+@case("--freeze-encoder 2 keeps weights of a trained model", "give one with --from")
+def freeze_nothing(desk: Desk) -> Words:
+    return ["train", desk.data(), "-o", "run", "--steps", 2, "--freeze-encoder", 2]
+
+
 # Prediction
 
 

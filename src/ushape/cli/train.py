@@ -23,6 +23,10 @@ def train(
         Path | None,
         typer.Option("--from", metavar="MODEL", help="Start from the weights of this model file."),
     ] = None,
+    freeze_encoder: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --from: keep the first N levels of the contracting path."),
+    ] = None,
     recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
     time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Budget in optimiser steps.")] = None,
@@ -58,6 +62,7 @@ def train(
         model=model,
         width=width,
         from_model=from_model,
+        freeze_encoder=freeze_encoder,
         recipe=recipe,
         time=time,
         steps=steps,

@@ -142,6 +142,7 @@ class UNet(nn.Module):
         self.score = nn.Conv2d(width, classes, kernel_size=1)
         # Where memory peaks, at the top of the expanding path: concatenated, and after its convolutions.
         self.top_channels: tuple[int, int] = (up_channels[0] + channels[0], channels[0])
+        self.frozen_levels = 0
         self.reset_parameters()
 
     @classmethod
@@ -194,6 +195,32 @@ class UNet(nn.Module):
             x = self.expanding[level](torch.cat(pair, dim=1))  # (N, 512, 52, 52) ... (N, 64, 388, 388)
         logits: Tensor = self.score(x)  # (N, 2, 388, 388)
         return logits
+
+    def freeze_encoder(self, levels: int) -> None:
+        """Keep the first levels of the contracting path as they are, whatever is trained.
+
+        Their weights get no gradient, and their batch norms stay in evaluation mode: they neither use nor
+        follow the statistics of a batch, so that these levels compute what they computed before.
+
+        Raises
+        ------
+        ConfigError
+            If `levels` is not 1 to depth + 1.
+        """
+        if not 1 <= levels <= self.depth + 1:
+            raise ConfigError(
+                f"cannot freeze {levels} levels of the contracting path, it has {self.depth + 1}; give "
+                f"--freeze-encoder 1 to {self.depth + 1}"
+            )
+        self.frozen_levels = levels
+        self.contracting[:levels].requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "UNet":
+        """Put the network into training or evaluation mode; frozen levels are always in the latter."""
+        super().train(mode)
+        self.contracting[: self.frozen_levels].eval()
+        return self
 
     @property
     def geometry(self) -> Geometry:

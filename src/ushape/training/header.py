@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 import ushape
-from ushape.checkpoint import load_model
 from ushape.config import ClassInfo, ModelHeader, Normalization, Postprocessing, UNetConfig
 from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.models import UNet
 from ushape.training.budget import Budget
+from ushape.training.fine_tuning import source_header, start_from
 from ushape.training.recipe import Recipe, architecture
 from ushape.training.tuning import speck_area
 
@@ -42,7 +42,7 @@ def describe(
     Raises
     ------
     ConfigError
-        If `from_model` takes images of another number of channels, or the network cannot be.
+        If training cannot start from `from_model`, or the network cannot be.
     """
     channels = samples[0].image.shape[0]
     if from_model is not None and (width is not None or model != "auto"):
@@ -50,12 +50,7 @@ def describe(
     config = architecture(recipe, model, width, channels, len(classes))
     normalization = Normalization()
     if from_model is not None:
-        _, source = load_model(from_model)
-        if source.architecture.in_channels != channels:
-            raise ConfigError(
-                f"{from_model} takes images of {source.architecture.in_channels} channels, the data have "
-                f"{channels}; give a model of {channels}, or drop --from"
-            )
+        source = source_header(from_model, channels)
         config = source.architecture.model_copy(update={"classes": len(classes)})
         normalization = source.normalization
     return ModelHeader(
@@ -115,24 +110,20 @@ def require_same_run(before: dict[str, Any], now: dict[str, Any]) -> None:
     ConfigError
         If they differ in more than budget and versions.
     """
-    words = {"seed": "--seed", "recipe": "--recipe", "training": "DATA", "held_out": "--validation"}
+    words = {"seed": "--seed", "from": "--from", "frozen_levels": "--freeze-encoder", "recipe": "--recipe"}
+    words |= {"training": "DATA", "held_out": "--validation"}
     for key, word in words.items():
-        if before[key] != now[key]:
+        if before.get(key) != now.get(key):
             fix = "give the options of that run, or another --output"
             raise ConfigError(f"--resume: {word} differs from the interrupted run; {fix}")
 
 
-def initial_network(header: ModelHeader, from_model: str | Path | None, seed: int) -> UNet:
+def initial_network(
+    header: ModelHeader, from_model: str | Path | None, seed: int, freeze_encoder: int | None = None
+) -> UNet:
     """Build the network with the weights it starts from: drawn from `seed`, or those of `from_model`."""
     torch.manual_seed(seed)
     network = UNet.from_config(header.architecture)
     if from_model is not None:
-        _start_from(network, from_model)
+        start_from(network, from_model, freeze_encoder)
     return network
-
-
-def _start_from(network: torch.nn.Module, path: str | Path) -> None:
-    # The last layer is drawn anew where the number of classes differs.
-    source = load_model(path)[0].state_dict()
-    own = network.state_dict()
-    network.load_state_dict(own | {name: t for name, t in source.items() if t.shape == own[name].shape})

@@ -76,6 +76,8 @@ def without_chatter() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             # Making a tile takes milliseconds, a step most of a second: workers would not help on a CPU.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Frozen levels are meant to be, and what is not is put into training mode just before.
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
             yield
     finally:
         logger.setLevel(level)

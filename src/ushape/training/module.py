@@ -115,10 +115,10 @@ class TrainingModule(LightningModule):
             )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Build the optimiser of the recipe; weight decay leaves biases and norms alone."""
+        """Build the optimiser of the recipe; no decay of biases and norms, and nothing of what is frozen."""
         recipe = self.recipe
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        free = [p for p in self.network.parameters() if p.ndim <= 1]
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        decayed, free = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
         groups = [
             {"params": decayed, "weight_decay": recipe.weight_decay},
             {"params": free, "weight_decay": 0.0},

@@ -13,6 +13,7 @@ from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
+from ushape.training.fine_tuning import in_words, origin, slower
 from ushape.training.header import describe, initial_network, provenance, require_same_run
 from ushape.training.loop import Checkpoints, interruptible, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
@@ -56,6 +57,7 @@ def train(
     model: str = "auto",
     width: int | None = None,
     from_model: str | Path | None = None,
+    freeze_encoder: int | None = None,
     recipe: str = "fast",
     time: str | float | None = None,
     steps: int | None = None,
@@ -85,7 +87,9 @@ def train(
     width : int or None
         Channels of the first level, instead of the recipe's.
     from_model : path or None
-        Model file whose weights to start from; it also decides the architecture.
+        Model file whose weights to start from; it also decides architecture and normalisation.
+    freeze_encoder : int or None
+        So many levels of the contracting path of `from_model`, from the first, stay as they are.
     recipe : {"fast", "paper"}
     time : str or float or None
         Span of time for everything, such as "10m", or seconds.
@@ -122,7 +126,7 @@ def train(
         If `output` holds a finished run, or cannot be written.
     """
     console = Console(quiet=quiet)
-    chosen, output = recipe_named(recipe), Path(output)
+    chosen, output = _recipe(recipe, from_model, freeze_encoder), Path(output)
     budget = _budget(chosen, time, steps, clock.monotonic() if started is None else started)
     _require_free(output, resume)
     samples, held_out, infos, notes = open_dataset(
@@ -137,9 +141,11 @@ def train(
     header = describe(chosen, model, width, from_model, samples, infos)
     tuned_on = tuning_set(samples, held_out) if has_objects(samples, len(infos)) else []
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
-    header = header.model_copy(update={"provenance": history})
-    network = initial_network(header, from_model, seed)
+    header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder)})
+    network = initial_network(header, from_model, seed, freeze_encoder)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
+    if from_model is not None:
+        notes.append(in_words(header, from_model, freeze_encoder))
     for line in [*notes, _plan(header, dataset, samples, held_out)]:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -171,6 +177,16 @@ def train(
         scores={name: value for name, value in watch.best.items() if name in Scores.__annotations__},
         interrupted=budget.interrupted,
     )
+
+
+def _recipe(name: str, from_model: str | Path | None, freeze_encoder: int | None) -> Recipe:
+    if from_model is not None:
+        return slower(recipe_named(name))
+    if freeze_encoder is not None:
+        raise ConfigError(
+            f"--freeze-encoder {freeze_encoder} keeps weights of a trained model; give one with --from"
+        )
+    return recipe_named(name)
 
 
 def _budget(recipe: Recipe, time: str | float | None, steps: int | None, started: float) -> Budget:
