@@ -1,9 +1,10 @@
 """What every test may ask for: real data, the command in a process of its own, and a data set of discs."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,17 @@ def ushape() -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def ctrl_c_at_its_default() -> Iterator[None]:
+    """Commands started by the test end by Ctrl-C, also where it is ignored: in background jobs, under nohup.
+
+    A process hands down that it ignores a signal, but not how it handles one: then the child has the default.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def draw_discs(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

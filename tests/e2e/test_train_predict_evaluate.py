@@ -130,6 +130,7 @@ def wait_for(path: Path, process: "subprocess.Popen[Any]") -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
 def test_ctrl_c_keeps_a_model_and_says_how_to_go_on(discs: Path, tmp_path: Path) -> None:
     words = ["train", str(discs), "--output", str(tmp_path / "run"), "--steps", "1000", *map(str, SMALL)]
     command = [str(Path(sys.executable).with_name("ushape")), *words]
@@ -142,6 +143,7 @@ def test_ctrl_c_keeps_a_model_and_says_how_to_go_on(discs: Path, tmp_path: Path)
     assert "--resume" in out
 
 
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
 def test_ctrl_c_in_predict_keeps_what_is_done_and_says_how_to_go_on(
     discs: Path, trained: Path, ushape, tmp_path: Path
 ) -> None:

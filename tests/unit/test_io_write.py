@@ -186,6 +186,7 @@ def test_long_name(tmp_path):
     assert list(tmp_path.iterdir()) == [longest]
 
 
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
 def test_ctrl_c_leaves_whole_files_only(tmp_path):
     program = textwrap.dedent(
         """
