@@ -15,7 +15,7 @@ from ushape.evaluate import evaluate
 # What fits what was given
 
 
-def test_probabilities_get_the_membrane_scores(tmp_path):
+def test_probabilities_get_the_membrane_scores_and_their_calibration(tmp_path):
     truth = cells(planes=3)
     p = noisy(truth)
     io.write_probabilities(tmp_path / "a_probabilities.tif", np.stack([1 - p, p], axis=1))
@@ -26,6 +26,7 @@ def test_probabilities_get_the_membrane_scores(tmp_path):
         "pixel_error": metrics.pixel_error(p, truth).score,
         "v_rand": v_rand.score,
         "v_info": v_info.score,
+        "ece": metrics.calibration_error(np.stack([1 - p, p]), truth.astype(int)).error,
     }
     assert [row["v_rand"] for row in evaluation.scored.rows] == [s.score for s in v_rand.by_slice]
     assert 0.5 < evaluation.scores["v_rand"] <= 1
@@ -93,7 +94,7 @@ def test_probabilities_of_more_classes_are_scored_by_the_most_probable(tmp_path)
     evaluation = evaluate(tmp_path / "a_probabilities.tif", tmp_path / "a.png")
     matrix = metrics.confusion(p.argmax(0), truth, 3)
     assert evaluation.scores["accuracy"] == metrics.accuracy(matrix)
-    assert set(evaluation.scores) == {"dice", "iou", "accuracy"}
+    assert set(evaluation.scores) == {"dice", "iou", "accuracy", "ece"}
 
 
 def test_object_ids_get_average_precision(tmp_path):

@@ -340,6 +340,44 @@ def test_each_score_of_membranes_is_computed_only_if_asked_for(tmp_path, monkeyp
     assert set(scores) == {"pixel_error"}
 
 
+def test_what_probabilities_are_worth(tmp_path):
+    truth = np.random.default_rng(0).integers(0, 3, (2, 24, 30)).astype(np.uint8)
+    p = np.random.default_rng(1).dirichlet([1, 1, 1], truth.shape).transpose(0, 3, 1, 2).astype(np.float32)
+    io.write_probabilities(tmp_path / "a_probabilities.tif", p)
+    labels = truth.copy()
+    labels[1, :10] = 9
+    stack(tmp_path / "a.tif", labels)
+    paths = tmp_path / "a_probabilities.tif", tmp_path / "a.tif"
+    assert list(evaluate(*paths, ignore=9).scores)[-1] == "ece"
+    evaluation = evaluate(*paths, ignore=9, metrics=["ece", "nll", "brier"])
+    parts = [
+        metrics.calibration_error(p[0], truth[0]),
+        metrics.calibration_error(p[1, :, 10:], truth[1, 10:]),
+    ]
+    both = metrics.total_calibration(parts)
+    assert evaluation.scores == {"ece": both.error, "nll": both.nll, "brier": both.brier}
+    assert [row["ece"] for row in evaluation.scored.rows] == [part.error for part in parts]
+    assert evaluation.scored.counts["ece"]["bin_pixels"] == list(both.counts)
+    assert evaluation.scored.curves == {"ece": both.curve}
+    assert "|accuracy - confidence| over 15 bins" in shown(evaluation)
+
+
+def test_a_class_that_was_never_predicted_had_no_probability(tmp_path):
+    p = np.array([[[0.8, 0.6, 0.3]], [[0.2, 0.4, 0.7]], [[0, 0, 0]]], np.float32)
+    io.write_probabilities(tmp_path / "a_probabilities.tif", p)
+    stack(tmp_path / "a.tif", np.array([[0, 2, 3]], np.uint8))
+    paths = tmp_path / "a_probabilities.tif", tmp_path / "a.tif"
+    found = evaluate(*paths, metrics=["ece"], classes=4)
+    assert found.scores["ece"] == pytest.approx((0.2 + 0.6 + 0.7) / 3)
+
+
+def test_masks_are_not_calibrated(tmp_path):
+    predicted(tmp_path / "a_classes.png", cells()[0])
+    png(tmp_path / "a.png", cells()[0])
+    with pytest.raises(ConfigError, match="metric 'ece' does not fit classes of 2 classes"):
+        evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", metrics=["ece"])
+
+
 def test_a_mask_has_no_curve_over_thresholds(tmp_path):
     predicted(tmp_path / "a_classes.png", cells()[0])
     png(tmp_path / "a.png", cells()[0])

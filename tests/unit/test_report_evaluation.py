@@ -140,6 +140,8 @@ def test_membranes_show_the_cells_that_were_merged_and_curves(membranes, tmp_pat
     labels = re.findall(r'<svg[^>]*aria-label="([^"]*)"', page)
     assert "score over threshold of the probability: v_rand, v_info" in labels
     assert "error over threshold of the probability: pixel_error" in labels
+    accuracy = "share of pixels that are right over confidence: probability of the predicted class"
+    assert f"{accuracy}: predictions, perfectly calibrated" in labels
     best = {row[0]: row[2] for row in rows_of(page, "Scores")[1:]}
     assert (best["pixel_error"], best["v_rand"]) == ("0", "1")
 

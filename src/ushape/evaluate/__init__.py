@@ -57,9 +57,9 @@ def evaluate(
         reference `01_GT`, or the folders above them.
     metrics : sequence of str, optional
         Names out of `METRICS`. Default: what fits. Probabilities of two classes: `pixel_error`, `v_rand`,
-        `v_info`. Class masks, and probabilities of more classes: `dice`, `iou`, `accuracy`, of several images
-        also their means over the images. Object ids: `ap_0.50`, `ap_0.70`, `f1_0.50`, `pq`. Cell Tracking
-        Challenge: `seg`, `det`, `op_csb`.
+        `v_info`, `ece`. Class masks: `dice`, `iou`, `accuracy`, of several images also their means over the
+        images; probabilities of more classes: the same and `ece`. Object ids: `ap_0.50`, `ap_0.70`,
+        `f1_0.50`, `pq`. Cell Tracking Challenge: `seg`, `det`, `op_csb`.
     classes : int or str, optional
         A number says that the values of class masks are class indices 0..classes - 1; "objects" that the
         truth holds object ids. Default: values are compared as they are if they are the same on both sides;

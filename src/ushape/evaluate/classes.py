@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ushape import metrics
 from ushape.evaluate.planes import Plane
-from ushape.evaluate.scored import Row, Scored, over
+from ushape.evaluate.scored import Row, Scored, together
 from ushape.evaluate.views import Views
 
 
@@ -15,20 +15,13 @@ def class_scores(planes: Sequence[Plane], views: Views) -> Scored:
     """Dice, IoU and accuracy of each image, and of the pixels of all images together."""
     classes = views.coding.classes
     matrices = [metrics.confusion(*views.classes(plane), classes) for plane in planes]
-    rows = [_row(matrix) for matrix in matrices]
     scores, counts = _row(np.sum(matrices, axis=0))
     which = "of class 1" if classes == 2 else f"mean over the {classes} classes"
-    return Scored(
-        scores,
-        counts,
-        dict.fromkeys(scores, over("pixels", len(planes))),
-        [row for row, _ in rows],
-        [numbers for _, numbers in rows],
-        (
-            f"Dice and IoU: {which}; a class that is in neither truth nor prediction scores 1",
-            *(_by_class(name, counts[name]["per_class"]) for name in ("dice", "iou") if classes > 2),
-        ),
+    conventions = (
+        f"Dice and IoU: {which}; a class that is in neither truth nor prediction scores 1",
+        *(_by_class(name, counts[name]["per_class"]) for name in ("dice", "iou") if classes > 2),
     )
+    return together("pixels", (scores, counts), list(map(_row, matrices)), conventions)
 
 
 def _by_class(name: str, values: list[float]) -> str:

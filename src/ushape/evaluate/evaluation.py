@@ -58,7 +58,8 @@ class Evaluation:
         `scores` of the set and their `counts` and `averages` (over what), `rows` of the images, `groups` (the
         sequences of the Cell Tracking Challenge), `conventions` in words, and `curves`, name of a score ->
         (xs, ys): "ap", "f1", "precision", "recall" over the IoU threshold, "pixel_error", "rand_error",
-        "warping_error", "v_rand", "v_info" over the threshold of the probability.
+        "warping_error", "v_rand", "v_info" over the threshold of the probability, "ece" (the accuracy) over
+        the confidence.
     views : Views
         How the values in the files were understood.
     ignore : tuple of int, or None

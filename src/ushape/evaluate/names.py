@@ -17,6 +17,8 @@ CLASS_METRICS = ("dice", "iou", "accuracy")
 BOUNDARY_METRICS = ("boundary_f1", "nsd", "hd95")
 MEMBRANE_METRICS = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
 
+CALIBRATION_METRICS = ("ece", "nll", "brier")
+
 MATCHING_METRICS = {
     "ap": "average_precision",
     "f1": "f1",
@@ -40,11 +42,11 @@ _BY_IMAGE = (*CLASS_METRICS, *(name for name in OBJECT_METRICS if name not in ("
 
 METRICS = tuple(
     spelling
-    for name in (*CLASS_METRICS, *BOUNDARY_METRICS, *MEMBRANE_METRICS, *OBJECT_METRICS)
+    for name in (*CLASS_METRICS, *BOUNDARY_METRICS, *MEMBRANE_METRICS, *CALIBRATION_METRICS, *OBJECT_METRICS)
     for spelling in ((name, name + PER_IMAGE) if name in _BY_IMAGE else (name,))
 )
 
-ERROR_METRICS = frozenset({"pixel_error", "rand_error", "warping_error", "hd95"})
+ERROR_METRICS = frozenset({"pixel_error", "rand_error", "warping_error", "hd95", *CALIBRATION_METRICS})
 """Scores of which less is better."""
 
 _USUAL: dict[Kind, tuple[str, ...]] = {
@@ -70,11 +72,13 @@ def known(names: Iterable[str]) -> list[str]:
 def fitting(kind: Kind, classes: int) -> tuple[str, ...]:
     """Scores that can be taken of predictions of one kind."""
     if kind == "instances":
-        families = (*CLASS_METRICS, *BOUNDARY_METRICS, *OBJECT_METRICS)
+        families: tuple[str, ...] = (*CLASS_METRICS, *BOUNDARY_METRICS, *OBJECT_METRICS)
     elif classes == 2:
         families = (*CLASS_METRICS, *BOUNDARY_METRICS, *MEMBRANE_METRICS, *OBJECT_METRICS)
     else:
         families = (*CLASS_METRICS, *BOUNDARY_METRICS)
+    if kind == "probabilities":
+        families = (*families, *CALIBRATION_METRICS)
     return tuple(name for name in METRICS if base(name) in families)
 
 
@@ -87,6 +91,8 @@ def wanted(names: Sequence[str], kind: Kind, classes: int, images: int) -> list[
         If one that is asked for does not fit.
     """
     usual = _USUAL[kind] if classes == 2 else _USUAL["classes"]
+    if kind == "probabilities":
+        usual = (*usual, "ece")
     # Of a single image the two averages are the same number.
     told_apart = [name for name in usual if images > 1 or not name.endswith(PER_IMAGE)]
     what = "object ids" if kind == "instances" else f"{kind} of {classes} classes"

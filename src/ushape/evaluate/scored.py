@@ -56,6 +56,26 @@ def mean_over(images: int) -> str:
     return "1 image" if images == 1 else f"mean over {images} images"
 
 
+def together(
+    what: str,
+    total: Row,
+    rows: Sequence[Row],
+    conventions: tuple[str, ...],
+    curves: Mapping[str, Curve] | None = None,
+) -> Scored:
+    """Scores of all `what` of the images put together, and of each image."""
+    scores, counts = total
+    return Scored(
+        scores,
+        counts,
+        dict.fromkeys(scores, over(what, len(rows))),
+        [row for row, _ in rows],
+        [numbers for _, numbers in rows],
+        conventions,
+        curves or {},
+    )
+
+
 def merged(parts: Sequence[Scored], wanted: Sequence[str], conventions: Iterable[str] = ()) -> Scored:
     """Join scores of the same images, keep what is wanted, and take the means over the images."""
     bases = list(dict.fromkeys(map(base, wanted)))

@@ -5,9 +5,17 @@ from typing import Literal
 
 from ushape.errors import DataError
 from ushape.evaluate.boundaries import Tolerance, boundary_scores
+from ushape.evaluate.calibration import calibration_scores
 from ushape.evaluate.classes import class_scores
 from ushape.evaluate.membranes import membrane_scores
-from ushape.evaluate.names import BOUNDARY_METRICS, CLASS_METRICS, MEMBRANE_METRICS, OBJECT_METRICS, base
+from ushape.evaluate.names import (
+    BOUNDARY_METRICS,
+    CALIBRATION_METRICS,
+    CLASS_METRICS,
+    MEMBRANE_METRICS,
+    OBJECT_METRICS,
+    base,
+)
 from ushape.evaluate.objects import object_scores
 from ushape.evaluate.pairs import Kind
 from ushape.evaluate.planes import Plane, values_in
@@ -55,6 +63,8 @@ def score(planes: Sequence[Plane], views: Views, wanted: Sequence[str], toleranc
         parts.append(boundary_scores(planes, views, tolerance))
     if set(bases) & set(MEMBRANE_METRICS):
         parts.append(membrane_scores(planes, views, bases))
+    if set(bases) & set(CALIBRATION_METRICS):
+        parts.append(calibration_scores(planes, views, bases))
     if set(bases) & set(OBJECT_METRICS):
         parts.append(object_scores(planes, views, bases))
     return merged(parts, wanted, [views.coding.words])

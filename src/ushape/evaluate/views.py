@@ -59,6 +59,17 @@ class Views:
             return plane.prediction[-1], true
         return (indices(plane.prediction, self.coding.prediction) == 1).astype(np.float32), true
 
+    def probabilities(self, plane: Plane) -> tuple[Array, NDArray[np.uint8]]:
+        """Probability of each class (C, H, W) and true class indices (H, W), IGNORE where nothing counts.
+
+        Classes that the truth alone has were never predicted: probability 0.
+        """
+        values = plane.prediction
+        if len(values) == 1:
+            values = np.concatenate([1 - values, values])
+        missing = max(self.coding.classes - len(values), 0)
+        return np.pad(values, [(0, missing), (0, 0), (0, 0)]), self.classes(plane)[1]
+
     def objects(self, plane: Plane) -> tuple[Array, Array]:
         """Predicted and true object ids (H, W), 0 where nothing counts; of two classes, not of more.
 

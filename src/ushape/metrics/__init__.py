@@ -1,7 +1,8 @@
 """Scores of class masks, boundaries, membranes, objects and of the Cell Tracking Challenge, with all counts.
 
-`pixels` scores class masks, `boundaries` outlines of masks, `em` and `warping` membranes as ISBI 2012 did,
-`objects` objects one by one, `ctc` frames as the Cell Tracking Challenge does. NumPy in, frozen records out.
+`pixels` scores class masks, `calibration` what probabilities are worth, `boundaries` outlines of masks, `em`
+and `warping` membranes as ISBI 2012 did, `objects` objects one by one, `ctc` frames as the Cell Tracking
+Challenge does. NumPy in, frozen records out.
 """
 
 from ushape.metrics.boundaries import (
@@ -13,6 +14,7 @@ from ushape.metrics.boundaries import (
     hd95,
     nsd,
 )
+from ushape.metrics.calibration import CALIBRATION_BINS, Calibration, calibration_error, total_calibration
 from ushape.metrics.ctc import Det, Seg, det, seg, total_det, total_seg
 from ushape.metrics.em import (
     THRESHOLDS,
@@ -52,6 +54,7 @@ from ushape.metrics.warping import (
 )
 
 __all__ = [
+    "CALIBRATION_BINS",
     "IOU_THRESHOLDS",
     "THRESHOLDS",
     "WARPING_THRESHOLDS",
@@ -59,6 +62,7 @@ __all__ = [
     "Boundaries",
     "BoundaryDistances",
     "BoundaryOverlap",
+    "Calibration",
     "Det",
     "FScore",
     "Jaccard",
@@ -77,6 +81,7 @@ __all__ = [
     "average_precision",
     "boundary_distances",
     "boundary_f1",
+    "calibration_error",
     "confusion",
     "det",
     "dice",
@@ -94,6 +99,7 @@ __all__ = [
     "thin_borders",
     "total",
     "total_aji",
+    "total_calibration",
     "total_det",
     "total_panoptic",
     "total_seg",

@@ -15,6 +15,7 @@ from ushape.report.page import (
     text,
     write_report,
 )
+from ushape.report.reliability import reliability
 
 __all__ = [
     "Html",
@@ -26,6 +27,7 @@ __all__ = [
     "key_numbers",
     "legend",
     "picture_row",
+    "reliability",
     "section",
     "table",
     "text",

@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from ushape.evaluate import Evaluation
-from ushape.evaluate.names import BOUNDARY_METRICS, CLASS_METRICS, ERROR_METRICS, base
+from ushape.evaluate.names import BOUNDARY_METRICS, CALIBRATION_METRICS, CLASS_METRICS, ERROR_METRICS, base
 from ushape.evaluate.table import shown
 from ushape.pictures import Comparison, class_differences, compare, differences
 from ushape.report.comparisons import comparison_rows
 from ushape.report.page import Html, curves, key_numbers, section, table, text, write_report
+from ushape.report.reliability import reliability
 
 MOST_IMAGES = 12
 """Images that are shown."""
 
 _MOST_NUMBERS, _MOST_SCORES, _MOST_ROWS, _MOST_NAMES = 6, 3, 500, 10
 
-_OF_PIXELS = {*CLASS_METRICS, *BOUNDARY_METRICS, "pixel_error"}
+_OF_PIXELS = {*CLASS_METRICS, *BOUNDARY_METRICS, *CALIBRATION_METRICS, "pixel_error"}
 """Scores that know no objects: their differences are those of pixels."""
 
 _AXES = (
@@ -91,6 +92,8 @@ def _curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> lis
         for names, x, y in _AXES
         if any(len(lines[name][0]) > 1 for name in names if name in lines)
     ]
+    if "ece" in lines:
+        drawings.append(reliability({"predictions": lines["ece"]}))
     return [section("Curves", *drawings)] if drawings else []
 
 
