@@ -208,6 +208,10 @@ class ModelHeader(Frozen):
     """All that is needed beside the weights to use a model: the JSON header of `model.safetensors`.
 
     With more than one of `members`, the file holds that many networks of one architecture, an `Ensemble`.
+
+    Probabilities are the softmax of logits / `temperature` (Guo et al. 2017); `temperature` is above 0, and 1
+    for a network that was not calibrated. `object_diameter_px` is that of the circle of an object's area, the
+    median over the objects of the training images in their pixels; None where single objects do not matter.
     """
 
     format: Literal["ushape/1"] = "ushape/1"
@@ -216,8 +220,10 @@ class ModelHeader(Frozen):
     members: int = Field(default=1, ge=1, le=100)
     normalization: Normalization = Normalization()
     classes: tuple[ClassInfo, ...]
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     postprocessing: Postprocessing = Postprocessing()
     pixel_size_um: tuple[float, float] | None = None
+    object_diameter_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     provenance: dict[str, Any] = {}
 
     @field_validator("normalization")

@@ -41,6 +41,11 @@ def test_the_model_file_tells_where_it_comes_from(trained: Path) -> None:
     assert header.provenance["budget"]["steps"] == 8
     assert len(header.provenance["training"]) + len(header.provenance["held_out"]) == 5
     assert [info.name for info in header.classes]
+    assert header.temperature != 1
+    assert header.object_diameter_px is None or 10 < header.object_diameter_px < 30
+    scores = header.provenance["validation"]
+    assert 0 <= scores["ece"] <= 1
+    assert scores["ece"] != scores["ece_at_temperature_1"]
 
 
 def test_predict_and_evaluate(discs: Path, trained: Path, ushape, tmp_path: Path) -> None:

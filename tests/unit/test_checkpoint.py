@@ -79,6 +79,8 @@ def without(name: str) -> dict[str, torch.Tensor]:
         ),
         ({"members": 2}, None, "the weights have `contracting.0.0.weight`"),
         ({"members": 1000}, None, "the model header is wrong at `members`"),
+        ({"temperature": 0}, None, "wrong at `temperature`: Input should be greater than 0"),
+        ({"object_diameter_px": -1}, None, "wrong at `object_diameter_px`"),
         ({}, without("score.bias"), "the weights lack `score.bias`"),
         ({}, network().state_dict() | {"more": torch.zeros(1)}, "the weights have `more`"),
         ({}, network().state_dict() | {"score.bias": torch.zeros(5)}, "`score.bias` has shape (5,)"),
@@ -92,6 +94,16 @@ def test_a_model_that_does_not_fit_says_where(
         load_model(model)
     assert message in str(raised.value)
     assert str(model) in str(raised.value)
+
+
+def test_a_file_of_before_there_was_a_temperature_means_what_it_meant(model: Path) -> None:
+    content = HEADER.model_dump(mode="json")
+    for name in ("temperature", "object_diameter_px"):
+        del content[name]
+    text = json.dumps(content)
+    model.write_bytes(safetensors.torch.save(network().state_dict(), metadata={"ushape": text}))
+    assert read_header(model) == HEADER
+    assert HEADER.temperature == 1
 
 
 def test_files_that_are_no_models(tmp_path: Path, model: Path) -> None:

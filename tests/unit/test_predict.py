@@ -91,6 +91,18 @@ def test_probabilities_are_those_of_a_direct_pass(monkeypatch, in_channels, clas
     assert result.classes.dtype == np.uint8
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_logits_are_divided_by_the_temperature_of_the_model(grey, classes):
+    network, header = make_model(classes=classes, temperature=2.5)
+    plain = Segmenter(network, header.model_copy(update={"temperature": 1.0}), device="cpu")(grey, "fp32")
+    result = Segmenter(network, header, device="cpu")(grey, "fp32")
+    rooted = plain.probabilities.astype(np.float64) ** (1 / 2.5)
+    # float32 on the way; measured: 2e-7.
+    np.testing.assert_allclose(result.probabilities, rooted / rooted.sum(0), atol=1e-6)
+    np.testing.assert_array_equal(result.classes, plain.classes)
+    assert np.ptp(result.probabilities) < np.ptp(plain.probabilities)
+
+
 def test_a_stack_is_segmented_plane_by_plane(grey):
     segmenter = Segmenter(*make_model(), device="cpu")
     stack = np.stack([grey, grey[::-1], grey // 3])

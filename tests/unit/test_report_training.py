@@ -21,6 +21,7 @@ def header() -> ModelHeader:
         name="test",
         architecture=UNetConfig(width=1, depth=1),
         classes=tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab")),
+        object_diameter_px=9.0,
         provenance={
             "recipe": {"name": "fast"},
             "training": ["a"],
@@ -61,6 +62,23 @@ def test_the_score_over_its_threshold_and_the_tuned_processing_are_shown(
     html = page(tmp_path, header, curve=Curve("AP", "IoU threshold", (0.5, 0.7), (0.8, 0.6)))
     assert 'aria-label="AP over IoU threshold: AP"' in html
     assert "above 0.5, 4-connected" in html
+
+
+def test_what_probabilities_are_worth_is_shown_before_and_after_calibration(
+    tmp_path: Path, header: ModelHeader
+) -> None:
+    lines = {
+        name: Curve("accuracy", "confidence", (0.6, 0.9), (0.7, 0.9))
+        for name in ("temperature 1", "temperature 0.8")
+    }
+    calibrated = header.model_copy(update={"temperature": 0.8})
+    best = HISTORY[0] | {"ece": 0.012, "ece_at_temperature_1": 0.051}
+    write_page(tmp_path, calibrated, HISTORY, best, reliability=lines)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "temperature 0.8, fitted on training images" in html
+    assert "0.0510 without, 0.0120 with it" in html
+    assert "temperature 1, temperature 0.8, perfectly calibrated" in html
+    assert "What probabilities are worth" not in page(tmp_path, header)
 
 
 def test_pictures_of_the_run_are_shown_where_nothing_was_compared(

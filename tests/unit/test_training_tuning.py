@@ -5,7 +5,7 @@ import pytest
 
 from ushape.config import IGNORE, Postprocessing
 from ushape.data import Sample
-from ushape.training.tuning import has_objects, quality, speck_area, tune, tuning_set
+from ushape.training.tuning import has_objects, object_diameter, quality, speck_area, tune, tuning_set
 
 Array = np.ndarray
 
@@ -68,6 +68,21 @@ def test_no_more_than_a_few_true_objects_are_taken_for_specks() -> None:
     objects[:100, 394:396] = 99
     assert 2 <= speck_area([sample(objects)]) <= 6
     assert speck_area([sample((objects > 0).astype(np.int32))]) == 0, "nothing touches"
+
+
+def test_the_typical_object_is_told_where_objects_matter() -> None:
+    objects = np.zeros((60, 200), np.int32)
+    for number, side in enumerate([4, 10, 10, 12, 40], start=1):
+        objects[:side, 40 * number - 40 : 40 * number - 40 + side] = number
+    objects[50:54, :4], objects[50:54, 4:8] = 6, 7  # two that touch: single objects matter
+    # Areas 16, 16, 16, 100, 100, 144 and 1600.
+    assert object_diameter([sample(objects)], 2) == round(np.sqrt(4 / np.pi * 100), 1)
+    assert object_diameter([sample(objects)], 3) is None
+    assert object_diameter([sample(np.where(objects == 7, 0, objects))], 2) is None
+    unknown = Sample(
+        "s", np.zeros((1, 60, 200), np.uint8), objects, np.array([0, 1, 1, 1, 1, 255, 1, 1], np.uint8)
+    )
+    assert object_diameter([unknown], 2) == round(np.sqrt(4 / np.pi) * (4 + 10) / 2, 1)
 
 
 def test_what_gains_nothing_is_left_as_it_was() -> None:

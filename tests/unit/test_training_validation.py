@@ -168,13 +168,14 @@ def test_the_best_model_is_kept_and_the_last_one_too(watch: Validation) -> None:
     assert header.provenance["validation"]["step"] == 2
 
 
-def test_all_model_files_get_the_processing_that_was_tuned(watch: Validation) -> None:
+def test_all_model_files_get_the_processing_and_the_temperature_that_were_fitted(watch: Validation) -> None:
     network = UNet(width=1, depth=1)
     torch.nn.init.zeros_(network.score.weight)
     network.score.bias.data = torch.tensor([0.0, 2.0])  # the object with a probability of 0.88, everywhere
-    watch.header = watch.header.model_copy(update={"postprocessing": Postprocessing(threshold=0.95)})
-    watch._keep(SimpleNamespace(best_weights=network), {"step": 1, "score": 0.9})
-    watch._keep(SimpleNamespace(best_weights=network), {"step": 2, "score": 0.8})
+    changes = {"postprocessing": Postprocessing(threshold=0.995), "object_diameter_px": 30.0}
+    watch.header = watch.header.model_copy(update=changes)
+    watch._keep(SimpleNamespace(best_weights=network), {"step": 1, "score": 0.9, "ece": 0.1})
+    watch._keep(SimpleNamespace(best_weights=network), {"step": 2, "score": 0.8, "ece": 0.2})
     cells = np.ones((40, 41), np.int32)
     cells[:, 40] = 0
     watch.samples = watch.tuned_on = [sample(cells)]
@@ -182,8 +183,19 @@ def test_all_model_files_get_the_processing_that_was_tuned(watch: Validation) ->
     assert watch.best["step"] == 1
     assert watch.best["dice"] > 0.4, "scores are taken again"
     assert watch.curve is not None
-    thresholds = [
-        load_model(watch.output / f"{name}.safetensors")[1].postprocessing.threshold
-        for name in ("model", "last")
-    ]
-    assert thresholds[0] == thresholds[1] < 0.88
+    headers = [load_model(watch.output / f"{name}.safetensors")[1] for name in ("model", "last")]
+    # 40 of 41 columns are cells: the likeliest temperature makes 40 / 41 of the probability, log(40) of 2.
+    assert headers[0].temperature == headers[1].temperature == pytest.approx(2 / np.log(40), abs=1e-3)
+    assert headers[0].postprocessing.threshold == headers[1].postprocessing.threshold < 40 / 41
+    assert watch.best["ece_at_temperature_1"] == 0.1
+    assert headers[0].provenance["validation"]["ece"] == watch.best["ece"] == pytest.approx(0, abs=1e-4)
+
+
+def test_areas_get_a_temperature_and_no_processing(watch: Validation) -> None:
+    network = UNet(width=1, depth=1)
+    watch._keep(SimpleNamespace(best_weights=network), {"step": 1, "score": 0.9, "ece": 0.1})
+    watch.samples = watch.tuned_on = [vessels()]
+    watch.finish()
+    header = load_model(watch.output / "model.safetensors")[1]
+    assert header.temperature != 1
+    assert header.postprocessing == Postprocessing()

@@ -67,7 +67,8 @@ class Segmentation:
     def probabilities(self) -> Array:
         """Probability of each class: float32, shape (C, H, W), for a stack (Z, C, H, W), 0 to 1.
 
-        Softmax over the classes; a network with a single sigmoid channel gives two, 1 - p and p.
+        Softmax over the classes at the temperature of the model; a network with a single sigmoid channel
+        gives two, 1 - p and p.
         """
         self.compute(probabilities=True)
         return self._like_image(self._probabilities)
@@ -191,7 +192,7 @@ class Segmentation:
         self._probabilities = kept
 
     def _probabilities_of_tile(self, tile: Array) -> Array:
-        result = probabilities_of(self.backend(tile))
+        result = probabilities_of(self.backend(tile), self.header.temperature)
         self._tiles_done += 1
         if self._progress is not None:
             self._progress(self._tiles_done, len(self.plan) * len(self._planes))
@@ -241,21 +242,27 @@ class Segmentation:
         return results if self.image.is_stack else results[0]
 
 
-def probabilities_of(logits: Array) -> Array:
+def probabilities_of(logits: Array, temperature: float = 1.0) -> Array:
     """Probability of each class from the logits of a network.
 
     Parameters
     ----------
     logits : ndarray of float, shape (K, H, W)
+    temperature : float
+        Above 0; the higher, the less sure (Guo et al. 2017). The most probable class stays the same.
 
     Returns
     -------
     ndarray of float, shape (K, H, W); (2, H, W) for K = 1
-        Softmax over K classes (Ronneberger 2015, section 3); for K = 1 the sigmoid p as (1 - p, p).
+        Softmax of logits / temperature over K classes (Ronneberger 2015, section 3); for K = 1 the sigmoid p
+        as (1 - p, p).
     """
     if len(logits) == 1:  # sigmoid(x) is the softmax of (0, x)
         logits = np.concatenate([np.zeros_like(logits), logits])
-    exponentials = np.exp(logits - logits.max(0))
+    above = logits - logits.max(0)
+    if temperature != 1:
+        above /= logits.dtype.type(temperature)
+    exponentials = np.exp(above)
     return exponentials / exponentials.sum(0)  # type: ignore[no-any-return]
 
 

@@ -15,7 +15,7 @@ from ushape.models import UNet
 from ushape.training.budget import Budget
 from ushape.training.fine_tuning import source_header, start_from
 from ushape.training.recipe import Recipe, architecture
-from ushape.training.tuning import speck_area
+from ushape.training.tuning import object_diameter, speck_area
 
 
 def describe(
@@ -60,6 +60,7 @@ def describe(
         classes=classes,
         postprocessing=Postprocessing(min_area=speck_area(samples) if len(classes) == 2 else 0),
         pixel_size_um=samples[0].pixel_size_um,
+        object_diameter_px=object_diameter(samples, len(classes)),
     )
 
 

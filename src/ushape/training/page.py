@@ -1,6 +1,6 @@
 """`report.html` of a training run: the scores, how they came about, and what the network sees."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ushape import io, report
@@ -17,6 +17,7 @@ def write_page(
     best: dict[str, float],
     comparisons: Sequence[Comparison] = (),
     curve: Curve | None = None,
+    reliability: Mapping[str, Curve] | None = None,
 ) -> None:
     """Write `report.html` into the folder of a run.
 
@@ -35,6 +36,8 @@ def write_page(
         shown.
     curve : Curve, optional
         The leading score of the best model over its threshold.
+    reliability : mapping of str to Curve, optional
+        Accuracy over confidence, before and after calibration.
 
     Raises
     ------
@@ -46,6 +49,7 @@ def write_page(
         report.section("Result", report.key_numbers(_scores(best)), _reading(best), *_over_threshold(curve)),
         report.section("Course", *_courses(history), _validations(history)),
         *(_worst_first(comparisons, len(header.provenance["held_out"])) or _pictures(output / "validation")),
+        *_calibration(header, best, reliability),
         report.section("Run", _facts(header)),
         report.section("Next", report.commands(command)),
     ]
@@ -65,6 +69,20 @@ def _over_threshold(curve: Curve | None) -> list[Html]:
     if curve is None:
         return []
     return [report.curves({curve.score: (curve.xs, curve.ys)}, x=curve.threshold, y=curve.score)]
+
+
+def _calibration(
+    header: ModelHeader, best: dict[str, float], reliability: Mapping[str, Curve] | None
+) -> list[Html]:
+    if not reliability:
+        return []
+    words = (
+        f"Logits are divided by the temperature {header.temperature:g}, fitted on training images. Expected "
+        f"calibration error of the validation images: {best['ece_at_temperature_1']:.4f} without, "
+        f"{best['ece']:.4f} with it. On the straight line, of pixels predicted with 80 % as many are right."
+    )
+    lines = {name: (curve.xs, curve.ys) for name, curve in reliability.items()}
+    return [report.section("What probabilities are worth", words, report.reliability(lines))]
 
 
 def _courses(history: list[dict[str, float]]) -> list[Html]:
@@ -110,6 +128,6 @@ def _facts(header: ModelHeader) -> Html:
         ["seed", str(run["seed"])],
         *([name, version] for name, version in run["versions"].items()),
     ]
-    if run.get("tuned_on"):
+    if header.object_diameter_px is not None:
         rows.insert(4, ["objects", header.postprocessing.in_words()])
     return report.table(["what", "value"], rows)

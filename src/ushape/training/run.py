@@ -1,6 +1,7 @@
 """From a folder of annotated images to a model file: the function behind `ushape train`."""
 
 import time as clock
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.scores import Scores
 from ushape.training.tiles import TileData, TileDataset
-from ushape.training.tuning import has_objects, tuning_set
+from ushape.training.tuning import tuning_set
 from ushape.training.validation import Schedule, Validation
 
 
@@ -139,7 +140,7 @@ def train(
         seed=seed,
     )
     header = describe(chosen, model, width, from_model, samples, infos)
-    tuned_on = tuning_set(samples, held_out) if has_objects(samples, len(infos)) else []
+    tuned_on = tuning_set(samples, held_out)
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
     header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder)})
     network = initial_network(header, from_model, seed, freeze_encoder)
@@ -152,7 +153,7 @@ def train(
     module = TrainingModule(network, chosen, budget, seed=seed)
     backend = PyTorchBackend(network, device)
     network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
-    schedule = Schedule(budget, tuning=3.5 if tuned_on else 0.0)
+    schedule = Schedule(budget, tuning=2.0 if header.object_diameter_px is None else 3.5)
     watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
@@ -164,12 +165,10 @@ def train(
         trainer = trainer_for(output, backend, callbacks)
         network.train()
         trainer.fit(module, TileData(dataset, workers=workers), ckpt_path=checkpoint)
-    if watch.header.postprocessing != header.postprocessing:
-        found = watch.header.postprocessing.in_words()
-        console.print(
-            f"objects, tuned on {len(tuned_on)} training images: {found}", highlight=False, soft_wrap=True
-        )
-    write_page(output, watch.header, watch.history, watch.best, list(watch.comparisons.values()), watch.curve)
+    for line in _fitted(watch, len(tuned_on)):
+        console.print(line, highlight=False, soft_wrap=True)
+    comparisons = list(watch.comparisons.values())
+    write_page(output, watch.header, watch.history, watch.best, comparisons, watch.curve, watch.reliability)
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",
@@ -207,6 +206,18 @@ def _require_free(output: Path, resume: bool) -> None:
         raise OutputError(
             f"{output}: holds a run already; give another --output, or --resume to go on with it"
         )
+
+
+def _fitted(watch: Validation, images: int) -> Iterator[str]:
+    """What was fitted on training images at the end."""
+    fitted = "1 training image" if images == 1 else f"{images} training images"
+    before, after = watch.best["ece_at_temperature_1"], watch.best["ece"]
+    yield (
+        f"probabilities, calibrated on {fitted}: temperature {watch.header.temperature:g}; calibration error "
+        f"of the validation images {before:.4f} before, {after:.4f} with it"
+    )
+    if watch.header.object_diameter_px is not None:
+        yield f"objects, tuned on {fitted}: {watch.header.postprocessing.in_words()}"
 
 
 def _plan(header: ModelHeader, dataset: TileDataset, samples: list[Sample], held_out: list[Sample]) -> str:

@@ -21,6 +21,7 @@ NAMES = {
     "iou": "IoU",
     "accuracy": "accuracy",
     "pixel_error": "pixel error",
+    "ece": "calibration error",
 }
 """Scores as people are shown them, the most telling first."""
 
@@ -39,13 +40,16 @@ class Scores:
     """Scores over the whole validation set; `score` is the one that selects the model.
 
     It is V_rand where objects fill most of the image, as cells in EM do; AP(0.5) where single objects touch,
-    as nuclei do; else the mean Dice over the classes that occur. `curve` is that score over its threshold.
+    as nuclei do; else the mean Dice over the classes that occur. `curve` is that score over its threshold,
+    `ece` the expected calibration error and `reliability` the accuracy over the confidence.
     """
 
     score: float
     accuracy: float
     dice: float
     iou: float
+    ece: float
+    reliability: Curve
     ap: float | None = None
     v_rand: float | None = None
     pixel_error: float | None = None
@@ -64,11 +68,16 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
         [metrics.confusion(p.argmax(0), sample.classes, classes, ignore=IGNORE) for p, sample in pairs],
         axis=0,
     )
+    calibration = metrics.total_calibration(
+        metrics.calibration_error(p, sample.classes) for p, sample in pairs
+    )
     present = counts.sum(0) + counts.sum(1) > 0
     overlap: dict[str, Any] = {
         "accuracy": float(metrics.accuracy(counts)),
         "dice": float(np.mean(metrics.dice(counts)[present])),
         "iou": float(np.mean(metrics.iou(counts)[present])),
+        "ece": calibration.error,
+        "reliability": Curve("accuracy", "confidence", *calibration.curve),
     }
     if classes == 2 and is_dense(samples):
         return _scores_of_cells(pairs, overlap)

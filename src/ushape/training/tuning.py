@@ -41,8 +41,23 @@ def speck_area(samples: Sequence[Sample]) -> int:
     """Area in pixels below which one true object in a hundred lies; 0 where single objects do not matter."""
     if not has_objects(samples, 2):
         return 0
+    return int(np.quantile(_areas(samples), 0.01))
+
+
+def object_diameter(samples: Sequence[Sample], classes: int) -> float | None:
+    """Diameter in pixels of the circle of an object's area, median over the true objects, to a tenth.
+
+    None where single objects do not matter.
+    """
+    if not has_objects(samples, classes):
+        return None
+    return round(float(np.median(np.sqrt(4 / np.pi * _areas(samples)))), 1)
+
+
+def _areas(samples: Sequence[Sample]) -> Array:
+    """Pixels of each true object."""
     areas = np.concatenate([np.bincount(counted_objects(sample).ravel())[1:] for sample in samples])
-    return int(np.quantile(areas[areas > 0], 0.01))
+    return areas[areas > 0]
 
 
 def tuning_set(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sample]:

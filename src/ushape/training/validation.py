@@ -16,6 +16,7 @@ from ushape.instances import instances
 from ushape.models import Network
 from ushape.predict import Segmenter
 from ushape.training.budget import Budget
+from ushape.training.calibration import fit_temperature, tempered
 from ushape.training.module import TrainingModule
 from ushape.training.scores import Curve, Scores, counted_objects, score
 from ushape.training.tuning import has_objects, tune
@@ -28,7 +29,10 @@ SHOWN = 8
 EARLY_STEPS = (16, 64, 256, 1024)
 """A run of many steps is looked at early, too."""
 
-COLUMNS = ("step", "learning_rate", "loss", "score", "accuracy", "dice", "iou", "ap", "v_rand", "pixel_error")
+COLUMNS = (
+    *("step", "learning_rate", "loss", "score", "accuracy", "dice", "iou"),
+    *("ap", "v_rand", "pixel_error", "ece"),
+)
 
 
 @dataclass
@@ -77,7 +81,8 @@ class Validation(Callback):
     samples : list of Sample
         Validation images.
     tuned_on : list of Sample
-        Training images on which the post-processing is tuned at the end; none: it is not.
+        Training images on which the temperature is fitted at the end, and the post-processing where single
+        objects matter; none: they are not.
     header : ModelHeader
         Of the model files.
     output : Path
@@ -104,6 +109,7 @@ class Validation(Callback):
         self.history: list[dict[str, float]] = []
         self.comparisons: dict[str, pictures.Comparison] = {}
         self.curve: Curve | None = None
+        self.reliability: dict[str, Curve] = {}
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Take no further step where a resumed run had used up its budget."""
@@ -125,30 +131,34 @@ class Validation(Callback):
     def validate(self, trainer: Trainer, module: TrainingModule) -> None:
         """Score the network as it stands, write pictures, keep it if it is the best so far."""
         started = self.schedule.budget.elapsed()
+        scores = self._scores(module.best_weights)
         row: dict[str, float] = {
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "loss": module.mean_loss(),
-            **self._scores(module.best_weights).row(),
+            **scores.row(),
         }
         self._log(trainer, row)
-        self._keep(module, row)
+        if self._keep(module, row):
+            self.reliability = {"temperature 1": scores.reliability}
         self.schedule.measured(started)
 
     def finish(self) -> None:
-        """Tune the post-processing of the best model; take its scores and pictures with it once more.
+        """Fit temperature and post-processing of the best model; take its scores and pictures once more.
 
-        Not before: models are chosen among by one and the same post-processing.
+        Not before: models are chosen among by one and the same processing.
         """
         best, last = (self.output / f"{name}.safetensors" for name in ("model", "last"))
         network, _ = load_model(best)
-        foregrounds = [probability[1] for probability in self._predict(network, self.tuned_on)]
-        tuned = {"postprocessing": tune(self.tuned_on, foregrounds, self.header.postprocessing)}
-        self.header = self.header.model_copy(update=tuned)
-        self.best = self.best | self._scores(network).row()
+        before = {"ece_at_temperature_1": self.best["ece"]}
+        fitted = self._fitted(network)
+        self.header = self.header.model_copy(update=fitted)
+        after = self._scores(network)
+        self.best = self.best | after.row() | before
+        self.reliability[f"temperature {self.header.temperature:g}"] = after.reliability
         save_model(best, network, self._with_result(self.best))
         network, header = load_model(last)
-        save_model(last, network, header.model_copy(update=tuned))
+        save_model(last, network, header.model_copy(update=fitted))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
@@ -157,6 +167,17 @@ class Validation(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from an interrupted run."""
         self.best, self.history = state["best"], state["history"]
+
+    def _fitted(self, network: Network) -> dict[str, Any]:
+        """Temperature and, at that temperature, post-processing that suit the training images."""
+        predicted = self._predict(network, self.tuned_on)
+        if self.header.object_diameter_px is None:  # of many classes, all images at once would be too much
+            return {"temperature": fit_temperature(self.tuned_on, predicted)}
+        probabilities = list(predicted)
+        temperature = fit_temperature(self.tuned_on, probabilities)
+        foregrounds = [tempered(one, temperature)[1] for one in probabilities]
+        tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing)
+        return {"temperature": temperature, "postprocessing": tuned}
 
     def _scores(self, network: Network) -> Scores:
         probabilities = []
@@ -200,12 +221,15 @@ class Validation(Callback):
                 {f"validation/{name}": row[name] for name in COLUMNS[3:] if name in row}, trainer.global_step
             )
 
-    def _keep(self, module: TrainingModule, row: dict[str, float]) -> None:
+    def _keep(self, module: TrainingModule, row: dict[str, float]) -> bool:
+        """Write the model, and tell whether it is the best so far."""
         header = self._with_result(row)
         save_model(self.output / "last.safetensors", module.best_weights, header)
-        if row["score"] >= self.best.get("score", -1.0):
+        is_best = row["score"] >= self.best.get("score", -1.0)
+        if is_best:
             self.best = row
             save_model(self.output / "model.safetensors", module.best_weights, header)
+        return is_best
 
     def _with_result(self, row: dict[str, float]) -> ModelHeader:
         provenance = self.header.provenance | {"validation": row}
