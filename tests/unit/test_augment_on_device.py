@@ -89,12 +89,12 @@ def test_they_are_equal_on_real_images_up_to_32nds_of_a_pixel(data_dir: Path, ce
             size=446,
         )
         # OpenCV is off by up to 1/64 pixel per axis. These images have standard deviation 1 and slopes of up
-        # to 2.6 per pixel: measured 0.053 at most and 0.0055 on average.
+        # to 4 per pixel: measured 0.068 at most and 0.006 on average.
         assert np.abs(tile_torch - tile).max() < 0.1
         assert np.abs(tile_torch - tile).mean() < 0.01
-        # Float32 coordinates of the CPU path, up to 600 pixels, are off by 1e-4.
-        clear = off_edges(at, 1e-3)
-        assert clear.mean() > 0.99
+        # Float32 coordinates of up to 600 pixels: ids differ up to 4.5e-5 px from an edge, 4 to 8 of 198,916.
+        clear = off_edges(at, 1e-4)
+        assert clear.mean() > 0.999
         assert_array_equal(ids_torch[clear], ids[clear])
 
 

@@ -10,8 +10,9 @@ from ushape import UNet
 from ushape.augment import GreyValues
 from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
+from ushape.training.feed import TileData
 from ushape.training.recipe import FAST
-from ushape.training.tiles import TileData, TileDataset, tile_size
+from ushape.training.tiles import Tile, TileDataset, tile_size
 
 GEOMETRY = UNet(width=1, depth=2).geometry
 PLAIN = FAST.model_copy(update={"grey": GreyValues(0, 0, 0, 0, 0), "tile": 108})
@@ -35,8 +36,8 @@ def dataset(seed: int = 0, samples: Callable[[int], Sample] = stripes) -> TileDa
     return TileDataset([samples(0), samples(1)], PLAIN, GEOMETRY, Normalization(), seed=seed)
 
 
-def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(left[key], right[key]) for key in left)
+def equal(left: Tile, right: Tile) -> bool:
+    return all(torch.equal(left[key], right[key]) for key in ("image", "classes", "weights"))
 
 
 def test_a_tile_depends_on_seed_and_number_alone() -> None:
@@ -124,6 +125,6 @@ def test_batches_do_not_depend_on_the_workers(workers: int) -> None:
     tiles = dataset()
     loader = iter(TileData(tiles, workers=workers).train_dataloader())
     batches = [next(loader) for _ in range(2)]
-    numbers = torch.cat([batch["number"] for batch in batches]).tolist()
+    numbers = [number for batch in batches for number in batch["number"]]
     assert numbers == list(range(2 * tiles.tiles_per_step))
     assert torch.equal(batches[1]["image"][0], tiles[tiles.tiles_per_step]["image"])

@@ -42,8 +42,9 @@ def train(
     ] = 0,
     device: Device = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that make tiles; 0: the training process.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, help="Processes that make tiles; 0: the training process. Default: by device."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -14,6 +14,7 @@ from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
+from ushape.training.feed import AugmentOn, TileData
 from ushape.training.fine_tuning import in_words, origin, slower
 from ushape.training.header import describe, initial_network, provenance, require_same_run
 from ushape.training.loop import Checkpoints, interruptible, trainer_for, without_chatter
@@ -23,7 +24,7 @@ from ushape.training.progress import ProgressLines
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.scores import Scores
-from ushape.training.tiles import TileData, TileDataset
+from ushape.training.tiles import TileDataset
 from ushape.training.tuning import tuning_set
 from ushape.training.validation import Schedule, Validation
 
@@ -69,7 +70,8 @@ def train(
     masks: str | None = None,
     seed: int = 0,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
+    augment_on: AugmentOn = "auto",
     resume: bool = False,
     quiet: bool = True,
     started: float | None = None,
@@ -104,8 +106,11 @@ def train(
         Same seed and `steps`: same model file.
     device : str
         "auto", "cpu", "cuda" or "mps".
-    workers : int
-        Processes that make tiles; the result does not depend on it.
+    workers : int or None
+        Processes that make tiles; the result does not depend on it. None: none on a CPU, some for a GPU.
+    augment_on : {"auto", "cpu", "device"}
+        Where tiles are made; "auto": on the device if that is a GPU that can keep all images. The same
+        draws give the same tiles, apart from rounding and noise.
     resume : bool
         Go on from `output/checkpoint`.
     quiet : bool
@@ -152,6 +157,7 @@ def train(
 
     module = TrainingModule(network, chosen, budget, seed=seed)
     backend = PyTorchBackend(network, device)
+    feed = TileData(dataset, workers=workers, device=backend.device, augment_on=augment_on)
     network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
     schedule = Schedule(budget, tuning=2.0 if header.object_diameter_px is None else 3.5)
     watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
@@ -164,7 +170,7 @@ def train(
     with output_folder(output), interruptible(budget), without_chatter():
         trainer = trainer_for(output, backend, callbacks)
         network.train()
-        trainer.fit(module, TileData(dataset, workers=workers), ckpt_path=checkpoint)
+        trainer.fit(module, feed, ckpt_path=checkpoint)
     for line in _fitted(watch, len(tuned_on)):
         console.print(line, highlight=False, soft_wrap=True)
     comparisons = list(watch.comparisons.values())

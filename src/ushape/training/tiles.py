@@ -5,20 +5,21 @@ or whether the run was interrupted before it.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from ushape import augment, weight_map
 from ushape.config import Normalization
 from ushape.data import Sample
 from ushape.geometry import Geometry
 from ushape.training.recipe import Recipe
+
+Tile = dict[str, Any]
+"""Tensors and plain numbers, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class TileDraw:
     rng: np.random.Generator
 
 
-class TileDataset(Dataset[dict[str, Tensor]]):
+class TileDataset(Dataset[Tile]):
     """Augmented tiles of annotated images, by global sample number.
 
     Parameters
@@ -79,18 +80,19 @@ class TileDataset(Dataset[dict[str, Tensor]]):
         )
         self.tiles_per_step = recipe.tiles or self.tiles_per_step
         self.size_out = geometry.output_size(self.size_in)
+        self.tail = weight_map.tail_px(recipe.border_sigma_px, recipe.border_w0)
+        self.size_objects = self.size_out + 2 * self.tail
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
+    def __getitem__(self, number: int) -> Tile:
         """Make tile `number`: image (C, s, s) float32, classes (o, o) int64, weights (o, o) float32."""
         draw = self.draw(number)
         sample = self.samples[draw.image]
-        tail = weight_map.tail_px(self.recipe.border_sigma_px, self.recipe.border_w0)
         image, ids = augment.random_tile(
             self.images[draw.image],
             sample.objects,
             center=draw.center,
             size_in=self.size_in,
-            size_objects=self.size_out + 2 * tail,
+            size_objects=self.size_objects,
             deformation=draw.deformation,
             interpolation=self.recipe.interpolation,
         )
@@ -102,10 +104,10 @@ class TileDataset(Dataset[dict[str, Tensor]]):
             separate=len(self.balance) == 2,
             w0=self.recipe.border_w0,
             sigma_px=self.recipe.border_sigma_px,
-            crop=tail,
+            crop=self.tail,
         )
         return {
-            "number": torch.tensor(number),
+            "number": number,
             "image": torch.from_numpy(image),
             "classes": torch.from_numpy(classes.astype(np.int64)),
             "weights": torch.from_numpy(weights),
@@ -174,42 +176,3 @@ def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -
     most = geometry.nearest_valid_sizes(largest)[0] or geometry.smallest
     size_in = min(geometry.input_size(side), most)
     return size_in, max(1, round(most**2 / size_in**2))
-
-
-class _Onwards(Sampler[int]):
-    """Sample numbers from `first` on, without end."""
-
-    def __init__(self, data: "TileData") -> None:
-        self.data = data
-
-    def __iter__(self) -> Iterator[int]:
-        trainer = self.data.trainer
-        number = 0 if trainer is None else trainer.global_step * self.data.dataset.tiles_per_step
-        while True:
-            yield number
-            number += 1
-
-
-class TileData(LightningDataModule):
-    """Feeds the tiles of `dataset` from the step the run has reached.
-
-    Parameters
-    ----------
-    dataset : TileDataset
-    workers : int
-        Processes that make tiles; 0 makes them in the training process.
-    """
-
-    def __init__(self, dataset: TileDataset, *, workers: int) -> None:
-        super().__init__()
-        self.dataset, self.workers = dataset, workers
-
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Batches of `tiles_per_step` tiles."""
-        return DataLoader(
-            self.dataset,
-            batch_size=self.dataset.tiles_per_step,
-            sampler=_Onwards(self),
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-        )

@@ -1,0 +1,86 @@
+"""Training tiles made on the device of the network: its images are uploaded once, then only draws travel."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ushape import weight_map_on_device
+from ushape.augment import on_device
+from ushape.training.tiles import Tile, TileDataset
+
+_SHARE = 4
+"""Images may take one part in so many of a GPU's memory."""
+
+
+class DeviceTiles:
+    """Makes the tiles of `dataset` on a device, from batches of what was drawn for them.
+
+    Parameters
+    ----------
+    dataset : TileDataset
+    device : torch.device
+    """
+
+    def __init__(self, dataset: TileDataset, device: torch.device) -> None:
+        def uploaded(array: object, dtype: torch.dtype) -> Tensor:
+            return torch.from_numpy(np.asarray(array)).to(device, dtype)
+
+        self.dataset = dataset
+        self.images = [uploaded(image, torch.float32) for image in dataset.images]
+        self.objects = [uploaded(sample.objects, torch.int32) for sample in dataset.samples]
+        self.object_class = [uploaded(sample.object_class, torch.uint8) for sample in dataset.samples]
+        self.weight_of_class = torch.zeros(256, device=device)
+        self.weight_of_class[: len(dataset.balance)] = uploaded(dataset.balance, torch.float32)
+
+    def __call__(self, draws: Tile) -> Tile:
+        """Make a batch of tiles.
+
+        Parameters
+        ----------
+        draws : dict
+            `number`, `image`, `noise_key`: lists of int. `rows`, `columns`: see
+            `on_device.describe_positions`. `grey`: see `on_device.describe_variation`.
+
+        Returns
+        -------
+        dict
+            As a batch of `TileDataset`: `number`, and tensors `image`, `classes`, `weights`.
+        """
+        data, recipe = self.dataset, self.dataset.recipe
+        images, ids, classes = [], [], []
+        at = on_device.positions(draws["rows"], draws["columns"])
+        for index, of_tile in zip(draws["image"], at, strict=True):
+            of_image, of_objects = (_middle(of_tile, size) for size in (data.size_in, data.size_objects))
+            images.append(on_device.resample(self.images[index], of_image, recipe.interpolation))
+            ids.append(on_device.look_up(self.objects[index], of_objects))
+            classes.append(self.object_class[index][ids[-1].long()])
+        image = on_device.vary_grey_values(
+            torch.stack(images), draws["grey"], draws["noise_key"], largest_blur_px=recipe.grey.blur_px
+        )
+        target, weights = weight_map_on_device.targets(
+            torch.stack(ids),
+            torch.stack(classes),
+            self.weight_of_class,
+            separate=len(data.balance) == 2,
+            w0=recipe.border_w0,
+            sigma_px=recipe.border_sigma_px,
+            crop=data.tail,
+        )
+        return {"number": draws["number"], "image": image, "classes": target.long(), "weights": weights}
+
+
+def fits_on(device: torch.device, dataset: TileDataset) -> bool:
+    """Whether `device` is a GPU that can keep the images beside the network.
+
+    Its whole memory is asked for, not what is free: the answer, and with it the run, does not depend on the
+    moment.
+    """
+    if device.type != "cuda":
+        return False
+    needed = sum(4 * (image.size + image[0].size) for image in dataset.images)
+    return bool(needed * _SHARE <= torch.cuda.get_device_properties(device).total_memory)
+
+
+def _middle(at: Tensor, size: int) -> Tensor:
+    start = (at.shape[-1] - size) // 2
+    return at[:, start : start + size, start : start + size]

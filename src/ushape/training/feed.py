@@ -1,0 +1,131 @@
+"""How tiles reach the network: made by worker processes, or on the device from what workers drew."""
+
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ushape import augment
+from ushape.augment import on_device
+from ushape.errors import ConfigError
+from ushape.training.device_tiles import DeviceTiles, fits_on
+from ushape.training.tiles import Tile, TileDataset
+
+AugmentOn = Literal["auto", "cpu", "device"]
+
+_AHEAD = 4
+"""Batches that each worker makes ahead of the step."""
+
+
+class TileData(LightningDataModule):
+    """Feeds the tiles of `dataset` from the step the run has reached.
+
+    Parameters
+    ----------
+    dataset : TileDataset
+    workers : int or None
+        Processes that make tiles; 0 makes them in the training process; None decides by the device. What is
+        fed does not depend on it.
+    device : torch.device
+        Where the network is trained.
+    augment_on : {"auto", "cpu", "device"}
+        Where tiles are made: by OpenCV on the CPU, or by PyTorch on `device`, which keeps all images. "auto":
+        on the device if that is a GPU whose memory can hold them.
+
+    Raises
+    ------
+    ConfigError
+        If `augment_on` is none of these.
+    """
+
+    def __init__(
+        self,
+        dataset: TileDataset,
+        *,
+        workers: int | None = 0,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+        augment_on: AugmentOn = "auto",
+    ) -> None:
+        super().__init__()
+        if augment_on not in ("auto", "cpu", "device"):
+            raise ConfigError(f"augment_on must be 'auto', 'cpu' or 'device', got {augment_on!r}")
+        self.dataset, self.device = dataset, device
+        is_on_device = augment_on == "device" or (augment_on == "auto" and fits_on(device, dataset))
+        self.maker = DeviceTiles(dataset, device) if is_on_device else None
+        self.workers = _workers_for(device, is_on_device) if workers is None else workers
+
+    def train_dataloader(self) -> DataLoader[Tile]:
+        """Batches of `tiles_per_step` tiles, or of what was drawn for them."""
+        return DataLoader(
+            self.dataset if self.maker is None else _Draws(self.dataset),
+            batch_size=self.dataset.tiles_per_step,
+            sampler=_Onwards(self),
+            collate_fn=_collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            prefetch_factor=_AHEAD if self.workers else None,
+            # Pinned memory is copied to a GPU while that computes.
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def on_after_batch_transfer(self, batch: Tile, dataloader_idx: int) -> Tile:
+        """Make the tiles, if that is for the device to do."""
+        return batch if self.maker is None else self.maker(batch)
+
+
+class _Onwards(Sampler[int]):
+    """Sample numbers from `first` on, without end."""
+
+    def __init__(self, data: TileData) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[int]:
+        trainer = self.data.trainer
+        number = 0 if trainer is None else trainer.global_step * self.data.dataset.tiles_per_step
+        while True:
+            yield number
+            number += 1
+
+
+class _Draws(Dataset[Tile]):
+    """What `DeviceTiles` makes the tiles of `dataset` from."""
+
+    def __init__(self, dataset: TileDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, number: int) -> Tile:
+        draw, data = self.dataset.draw(number), self.dataset
+        size = max(data.size_in, data.size_objects)
+        rows, columns = on_device.describe_positions(draw.deformation, draw.center, size)
+        return {
+            "number": number,
+            "image": draw.image,
+            "rows": rows,
+            "columns": columns,
+            "grey": on_device.describe_variation(draw.grey),
+            "noise_key": int(augment.generator(data.seed, number, stream=3).integers(2**63)),
+        }
+
+
+def _collate(tiles: list[Tile]) -> Tile:
+    """Stack tensors; leave numbers where the CPU can read them without waiting for a GPU."""
+    batch: Tile = {}
+    for key, first in tiles[0].items():
+        values = [tile[key] for tile in tiles]
+        # Deformations may differ in their number of control points: zeros then add nothing.
+        batch[key] = pad_sequence(values, batch_first=True) if isinstance(first, Tensor) else values
+    return batch
+
+
+def _workers_for(device: torch.device, is_on_device: bool) -> int:
+    """On a CPU none: a tile takes some hundredth of a step there, and processes would share its cores."""
+    if device.type != "cuda":
+        return 0
+    # A draw takes a fraction of a millisecond, a whole tile some 20: a GPU computes 100 in a second.
+    cores = os.cpu_count() or 1
+    return min(2, cores) if is_on_device else max(1, min(8, cores - 1))
