@@ -75,7 +75,11 @@ def load_model(path: str | Path) -> tuple[Network, ModelHeader]:
 
 
 def join_models(
-    models: Sequence[str | Path], path: str | Path, *, changes: Mapping[str, Any] | None = None
+    models: Sequence[str | Path],
+    path: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> ModelHeader:
     """Write several models as one: a file of which each network is a member.
 
@@ -87,6 +91,8 @@ def join_models(
         Where to; the folder exists.
     changes : mapping, optional
         Fields of the header that are not those of the first model, such as `postprocessing`.
+    provenance : mapping, optional
+        What else it says about where it comes from.
 
     Returns
     -------
@@ -112,10 +118,11 @@ def join_models(
             "name": f"ensemble of {len(ensemble.members)}: {headers[0].name}",
             "members": len(ensemble.members),
             "provenance": {
+                **(provenance or {}),
                 "joined": [
                     {"sha256": model_hash(model), **header.provenance}
                     for model, header in zip(models, headers, strict=True)
-                ]
+                ],
             },
             **(changes or {}),
         }

@@ -26,7 +26,7 @@ FROZEN = {
                 "--time",
                 "--steps",
             ),
-            *("--validation", *READING, "--seed", "--device", "--workers", "--resume"),
+            *("--validation", "--folds", *READING, "--seed", "--device", "--workers", "--resume"),
         ],
     ),
     "predict": (

@@ -423,6 +423,28 @@ def freeze_nothing(desk: Desk) -> Words:
     return ["train", desk.data(), "-o", "run", "--steps", 2, "--freeze-encoder", 2]
 
 
+cases(
+    "folds",
+    lambda desk: ["train", desk.data(), "-o", "run", "--steps", 2, "--folds"],
+    ([1], ("--folds 1: nothing would be held out", "give 2 or more")),
+    ([6], ("--folds 6, but only 5 annotated images", "--folds 2 to 5")),
+    (["all"], ("'--folds'", "integer")),
+    ([5, "--validation", "d0"], ("--folds holds every image out once", "drop --validation d0, or --folds")),
+    ([5, "--resume"], ("nothing to resume", "drop --resume")),
+    ([5, "--time", "soon"], ("not a duration",)),
+    ([5, "--time", "5m"], ("--time or --steps, not both",)),
+    ([5, "--freeze-encoder", 1], ("--freeze-encoder 1", "give one with --from")),
+)
+
+
+@case("--folds 5", "only 1 annotated image", "annotate more")
+def folds_of_one_image(desk: Desk) -> Words:
+    data = desk.data()
+    for path in [path for path in data.rglob("*.png") if path.stem != "d0"]:
+        path.unlink()
+    return ["train", data, "-o", "run", "--steps", 2, "--folds", 5]
+
+
 # Prediction
 
 

@@ -11,6 +11,7 @@ from small_model import make_model
 from ushape import Segmenter, UNet
 from ushape.backends import PyTorchBackend
 from ushape.checkpoint import join_models, load_model, model_hash, read_header, save_model
+from ushape.cli.info import _describe
 from ushape.config import ModelHeader, Normalization, Postprocessing
 from ushape.errors import ConfigError, ShapeError
 from ushape.models import Ensemble
@@ -138,3 +139,9 @@ def test_a_file_of_one_network_has_one_member(tmp_path: Path) -> None:
     del content["members"]  # as files were before there were ensembles
     assert ModelHeader.model_validate(content).members == 1
     assert isinstance(load_model(path)[0], UNet)
+
+
+def test_info_says_how_many_networks_there_are(tmp_path: Path) -> None:
+    header = join_models(written(tmp_path, 2), tmp_path / "joined.safetensors")
+    assert "members: 2 networks as drawn below" in _describe(header)
+    assert "members" not in _describe(read_header(tmp_path / "0.safetensors"))

@@ -30,5 +30,6 @@ def info(
 
 
 def _describe(header: Any) -> str:
+    members = f"members: {header.members} networks as drawn below\n" if header.members > 1 else ""
     names = ", ".join(f"{index} {info.name}" for index, info in enumerate(header.classes))
-    return f"{header.name}\nclasses: {names}\nnormalization: {header.normalization.kind}"
+    return f"{header.name}\n{members}classes: {names}\nnormalization: {header.normalization.kind}"

@@ -1,5 +1,6 @@
 """`ushape train`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from ushape.cli import STARTED
 from ushape.cli.options import Classes, Device, Ignore, Images, Masks, Quiet, Verbose
-from ushape.cli.screen import again, show
+from ushape.cli.screen import again, show, stopped
 
 
 def train(
@@ -31,8 +32,12 @@ def train(
     time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Budget in optimiser steps.")] = None,
     validation: Annotated[
-        str, typer.Option(help="Share, folder, or comma-separated names or slice numbers to validate on.")
-    ] = "0.2",
+        str | None,
+        typer.Option(help="Share (0.2), folder, or comma-separated names or slice numbers to validate on."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="N", help="Hold each image out once, in N runs; join their models.")
+    ] = None,
     classes: Classes = None,
     ignore: Ignore = None,
     images: Images = None,
@@ -56,29 +61,36 @@ def train(
         parse_duration(time)  # refused before torch is imported, which takes seconds
 
     from ushape.training import train as train_network
+    from ushape.training import train_folds
 
-    result = train_network(
-        data,
-        output,
-        model=model,
-        width=width,
-        from_model=from_model,
-        freeze_encoder=freeze_encoder,
-        recipe=recipe,
-        time=time,
-        steps=steps,
-        validation=validation,
-        classes=classes,
-        ignore=ignore,
-        images=images,
-        masks=masks,
-        seed=seed,
-        device=device,
-        workers=workers,
-        resume=resume,
-        quiet=quiet,
-        started=STARTED,
-    )
-    show(f"best model: {result.model}", quiet)
+    try:
+        result = (train_network if folds is None else partial(train_folds, folds=folds))(
+            data,
+            output,
+            model=model,
+            width=width,
+            from_model=from_model,
+            freeze_encoder=freeze_encoder,
+            recipe=recipe,
+            time=time,
+            steps=steps,
+            validation=validation,
+            classes=classes,
+            ignore=ignore,
+            images=images,
+            masks=masks,
+            seed=seed,
+            device=device,
+            workers=workers,
+            resume=resume,
+            quiet=quiet,
+            started=STARTED,
+        )
+    except KeyboardInterrupt:
+        if not (output / "fold-1").is_dir():
+            raise
+        stopped(f"only whole files were written; to go on: {again('--resume')}")
+    what = "best model" if folds is None or result.interrupted else "ensemble of all folds"
+    show(f"{what}: {result.model}", quiet)
     if result.interrupted:
         show(f"stopped by Ctrl-C after {result.steps} steps; to go on: {again('--resume')}", quiet)

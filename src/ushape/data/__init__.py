@@ -5,7 +5,7 @@ from ushape.data.coding import MaskCoding
 from ushape.data.faults import Fault
 from ushape.data.layouts import Dataset, Pair, Source, find_pairs
 from ushape.data.masks import infer_coding
-from ushape.data.samples import Sample, load_samples, open_dataset, split
+from ushape.data.samples import Sample, load_samples, open_dataset, open_folds, split
 from ushape.data.table import render
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "infer_coding",
     "load_samples",
     "open_dataset",
+    "open_folds",
     "render",
     "split",
 ]

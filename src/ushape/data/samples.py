@@ -13,7 +13,7 @@ from ushape.data.coding import MaskCoding, not_counted
 from ushape.data.evidence import Array, label_plane
 from ushape.data.inspection import Files
 from ushape.data.layouts import Dataset, Pair, find_pairs
-from ushape.errors import DataError
+from ushape.errors import ConfigError, DataError
 
 DEFAULT_VALIDATION = "0.2"
 
@@ -55,7 +55,7 @@ def open_dataset(
     masks: str | None = None,
     classes: int | str | None = None,
     ignore: int | str | None = None,
-    validation: str | float | None = None,
+    validation: str | float | Sequence[str] | None = None,
     seed: int = 0,
 ) -> tuple[list[Sample], list[Sample], tuple[ClassInfo, ...], list[str]]:
     """Open a data set for training.
@@ -64,7 +64,7 @@ def open_dataset(
     ----------
     data, images, masks, classes, ignore
         See `check`.
-    validation : str or float, optional
+    validation : str, float or sequence of str, optional
         What to hold out; see `split`. A folder is opened as a data set of its own.
     seed : int
         Chooses which pairs are held out.
@@ -89,7 +89,7 @@ def open_dataset(
         dataset = _with_validation(dataset, find_pairs(folder, images=images, masks=masks))
     report = check_dataset(dataset, classes=classes, ignore=ignore)
     coding = _require_sound(report)
-    pairs = [pair for pair in dataset.pairs if pair.name not in report.repeated]
+    pairs = _without_copies(report)
     parts = split(pairs, None if folder else validation, seed=seed)
     samples = {sample.name: sample for sample in load_samples(replace(dataset, pairs=tuple(pairs)), coding)}
     train, held_out = ([samples[pair.name] for pair in part] for part in parts)
@@ -97,6 +97,61 @@ def open_dataset(
     notes += _unused_share(pairs, validation)
     notes += [f"warning: {fault}" for fault in report.warnings]
     return train, held_out, coding.classes, notes
+
+
+def open_folds(
+    data: Path | str,
+    folds: int,
+    *,
+    images: str | None = None,
+    masks: str | None = None,
+    classes: int | str | None = None,
+    ignore: int | str | None = None,
+    seed: int = 0,
+) -> tuple[list[list[Sample]], tuple[ClassInfo, ...]]:
+    """Open a data set for cross-validation.
+
+    Parameters
+    ----------
+    data, images, masks, classes, ignore
+        See `check`.
+    folds : int
+        Number of parts.
+    seed : int
+        Decides which image is in which part.
+
+    Returns
+    -------
+    folds : list of list of Sample
+        Each image in one of them, of copies only the first; their numbers of images differ by one at most. Of
+        any `folds` images that follow each other in the order of the pairs, each is in another part, so that
+        slow changes along a stack or a film are in all. `train/` and `val/` folders are not told apart.
+    classes : tuple of ClassInfo
+        Classes by index.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer images than folds.
+    DataError
+        On anything that would make training wrong: whatever `check` calls an error.
+    """
+    dataset = find_pairs(data, images=images, masks=masks)
+    report = check_dataset(dataset, classes=classes, ignore=ignore)
+    coding = _require_sound(report)
+    pairs = _without_copies(report)
+    if len(pairs) < folds:
+        if len(pairs) == 1:
+            raise ConfigError(f"--folds {folds}, but only 1 annotated image; annotate more")
+        raise ConfigError(
+            f"--folds {folds}, but only {len(pairs)} annotated images; give --folds 2 to {len(pairs)}"
+        )
+    samples = load_samples(replace(dataset, pairs=tuple(pairs)), coding)
+    rng = np.random.default_rng(seed)
+    parts = np.concatenate([rng.permutation(folds) for _ in range(0, len(samples), folds)])
+    return [
+        [sample for sample, own in zip(samples, parts, strict=False) if own == part] for part in range(folds)
+    ], coding.classes
 
 
 def load_samples(dataset: Dataset, coding: MaskCoding) -> list[Sample]:
@@ -133,7 +188,7 @@ def load_samples(dataset: Dataset, coding: MaskCoding) -> list[Sample]:
 
 
 def split(
-    pairs: Sequence[Pair], validation: str | float | None = None, *, seed: int = 0
+    pairs: Sequence[Pair], validation: str | float | Sequence[str] | None = None, *, seed: int = 0
 ) -> tuple[list[Pair], list[Pair]]:
     """Choose what is held out for validation; whole images and slices, never parts of them.
 
@@ -141,11 +196,11 @@ def split(
     ----------
     pairs : sequence of Pair
         Pairs of the data set.
-    validation : str or float, optional
+    validation : str, float or sequence of str, optional
         A share such as 0.2 (the default): that many, at least one, spread evenly over the order of the
         pairs, so that slow changes along a stack or a film are in both parts. Or names or numbers,
-        separated by commas: slices are counted from 0, frames as in their file names. Pairs from `train/`
-        and `val/` folders stay what they are, unless names are given.
+        separated by commas: slices are counted from 0, frames as in their file names. Or a sequence of whole
+        names. Pairs from `train/` and `val/` folders stay what they are, unless names are given.
     seed : int
         Where the even spread begins.
 
@@ -159,7 +214,9 @@ def split(
         If a name is unknown, or nothing would be left to train on or to validate with.
     """
     share = _share(DEFAULT_VALIDATION if validation is None else validation)
-    if share is None:
+    if isinstance(validation, Sequence) and not isinstance(validation, str):
+        held_out = set(validation)
+    elif share is None:
         held_out = _named(pairs, str(validation))
     elif any(pair.split for pair in pairs):
         held_out = {pair.name for pair in pairs if pair.split == "val"}
@@ -195,16 +252,20 @@ def _require_sound(report: CheckReport) -> MaskCoding:
     return report.coding
 
 
-def _share(validation: str | float) -> float | None:
+def _without_copies(report: CheckReport) -> list[Pair]:
+    return [pair for pair in report.dataset.pairs if pair.name not in report.repeated]
+
+
+def _share(validation: str | float | Sequence[str]) -> float | None:
     """Number between 0 and 1, or None if it is anything else: `1` is a slice, `0.1` a share."""
     try:
-        share = float(validation)
-    except ValueError:
+        share = float(validation)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         return None
     return share if 0 < share < 1 else None
 
 
-def _unused_share(pairs: Sequence[Pair], validation: str | float | None) -> list[str]:
+def _unused_share(pairs: Sequence[Pair], validation: str | float | Sequence[str] | None) -> list[str]:
     """Note that folders overrule a share; the default share, which nobody need have asked for, has none."""
     share = None if validation is None else _share(validation)
     if share in (None, float(DEFAULT_VALIDATION)) or not any(pair.split for pair in pairs):
@@ -240,7 +301,7 @@ def _called(pairs: Sequence[Pair], word: str) -> set[str]:
     return exact or numbered or ending
 
 
-def _validation_folder(validation: str | float | None, root: Path) -> Path | None:
+def _validation_folder(validation: str | float | Sequence[str] | None, root: Path) -> Path | None:
     if not isinstance(validation, str) or _share(validation) is not None:
         return None
     return next((path for path in (Path(validation), root / validation) if path.is_dir()), None)

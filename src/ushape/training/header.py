@@ -85,11 +85,16 @@ def provenance(
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,
         "budget": {"steps": budget.steps, "seconds": budget.seconds},
-        "training": {sample.name: _hash(sample) for sample in samples},
-        "held_out": {sample.name: _hash(sample) for sample in held_out},
+        "training": sample_hashes(samples),
+        "held_out": sample_hashes(held_out),
         "tuned_on": [sample.name for sample in tuned_on],
         "versions": {"ushape": ushape.__version__, "torch": torch.__version__, "numpy": np.__version__},
     }
+
+
+def sample_hashes(samples: list[Sample]) -> dict[str, str]:
+    """Tell images and annotations apart, by name."""
+    return {sample.name: _hash(sample) for sample in samples}
 
 
 def _hash(sample: Sample) -> str:

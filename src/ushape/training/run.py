@@ -1,7 +1,7 @@
 """From a folder of annotated images to a model file: the function behind `ushape train`."""
 
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def train(
     recipe: str = "fast",
     time: str | float | None = None,
     steps: int | None = None,
-    validation: str = "0.2",
+    validation: str | Sequence[str] | None = None,
     classes: int | str | None = None,
     ignore: int | str | None = None,
     images: str | None = None,
@@ -75,6 +75,7 @@ def train(
     resume: bool = False,
     quiet: bool = True,
     started: float | None = None,
+    kept: float = 0.0,
 ) -> TrainResult:
     """Train a network on annotated images.
 
@@ -98,8 +99,9 @@ def train(
         Span of time for everything, such as "10m", or seconds.
     steps : int or None
         Number of optimiser steps; at most one of `time` and `steps`.
-    validation : str
-        Share, folder, or comma-separated names (slice numbers) of the images to validate on.
+    validation : str or sequence of str, optional
+        Share (by default 0.2), folder, or comma-separated names (slice numbers) of the images to validate on;
+        or a sequence of their whole names.
     classes, ignore, images, masks
         How to read the masks; see `ushape.data.open_dataset`.
     seed : int
@@ -117,6 +119,8 @@ def train(
         Print nothing.
     started : float or None
         `time.monotonic()` when the command began, if the budget shall count from there.
+    kept : float
+        Time of the budget to leave for what comes after the run, in validations.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def train(
     backend = PyTorchBackend(network, device)
     feed = TileData(dataset, workers=workers, device=backend.device, augment_on=augment_on)
     network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
-    schedule = Schedule(budget, tuning=2.0 if header.object_diameter_px is None else 3.5)
+    schedule = Schedule(budget, tuning=kept + (2.0 if header.object_diameter_px is None else 3.5))
     watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
     callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ushape.instances import instances
 from ushape.weight_map import cut_gap
 
 Array = np.ndarray[Any, Any]
+
+Kind = Literal["cells", "objects", "areas"]
+"""What is in the images, and so which score is the most telling: V_rand, AP or Dice."""
 
 NAMES = {
     "v_rand": "V_rand",
@@ -60,8 +63,31 @@ class Scores:
         return {name: value for name, value in vars(self).items() if isinstance(value, float)}
 
 
-def score(samples: list[Sample], probabilities: list[Array], postprocessing: Postprocessing) -> Scores:
-    """Score predicted probabilities, (C, H, W) each, against annotated images."""
+def kind_of(samples: Sequence[Sample], classes: int) -> Kind:
+    """Tell what is in annotated images of so many classes."""
+    if classes == 2 and is_dense(samples):
+        return "cells"
+    if classes == 2 and any(map(has_touching_objects, samples)):
+        return "objects"
+    return "areas"
+
+
+def score(
+    samples: Sequence[Sample],
+    probabilities: Sequence[Array],
+    postprocessing: Postprocessing | Sequence[Postprocessing],
+    kind: Kind | None = None,
+) -> Scores:
+    """Score predicted probabilities against annotated images.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    probabilities : sequence of ndarray of float, shape (C, H, W)
+    postprocessing : Postprocessing, or one for each sample
+    kind : {"cells", "objects", "areas"}, optional
+        Of the data set, where `samples` are but a few of it; by default that of `samples`.
+    """
     pairs = list(zip(probabilities, samples, strict=True))
     classes = probabilities[0].shape[0]
     counts = np.sum(
@@ -79,9 +105,10 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
         "ece": calibration.error,
         "reliability": Curve("accuracy", "confidence", *calibration.curve),
     }
-    if classes == 2 and is_dense(samples):
+    kind = kind or kind_of(samples, classes)
+    if kind == "cells":
         return _scores_of_cells(pairs, overlap)
-    if classes == 2 and any(has_touching_objects(sample) for sample in samples):
+    if kind == "objects":
         aps = average_precisions(samples, [p[1] for p in probabilities], postprocessing)
         curve = Curve("AP", "IoU threshold", metrics.IOU_THRESHOLDS, aps)
         return Scores(score=aps[0], ap=aps[0], curve=curve, **overlap)
@@ -89,12 +116,13 @@ def score(samples: list[Sample], probabilities: list[Array], postprocessing: Pos
 
 
 def average_precisions(
-    samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postprocessing
+    samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postprocessing | Sequence[Postprocessing]
 ) -> list[float]:
     """AP at each of `metrics.IOU_THRESHOLDS`, objects of all images together."""
+    each = [how] * len(samples) if isinstance(how, Postprocessing) else how
     by_image = [
-        metrics.matchings(instances(foreground, how) * (sample.classes != IGNORE), counted_objects(sample))
-        for sample, foreground in zip(samples, foregrounds, strict=True)
+        metrics.matchings(instances(foreground, own) * (sample.classes != IGNORE), counted_objects(sample))
+        for sample, foreground, own in zip(samples, foregrounds, each, strict=True)
     ]
     return [metrics.total(same).average_precision for same in zip(*by_image, strict=True)]
 

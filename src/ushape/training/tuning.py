@@ -11,7 +11,7 @@ import numpy as np
 
 from ushape.config import Postprocessing
 from ushape.data import Sample
-from ushape.training.scores import average_precisions, counted_objects, has_touching_objects, is_dense
+from ushape.training.scores import average_precisions, counted_objects, kind_of
 
 Array = np.ndarray[Any, Any]
 Change = dict[str, Any]
@@ -34,7 +34,7 @@ _AREAS = (0, 0.5, 1.5, 2)
 
 def has_objects(samples: Sequence[Sample], classes: int) -> bool:
     """Whether single objects matter: then their post-processing is tuned."""
-    return classes == 2 and (is_dense(samples) or any(map(has_touching_objects, samples)))
+    return kind_of(samples, classes) != "areas"
 
 
 def speck_area(samples: Sequence[Sample]) -> int:

@@ -1,0 +1,238 @@
+"""Cross-validation: a run per fold, each image scored by the run that did not see it, all models joined."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from ushape.checkpoint import join_models, load_model, read_header
+from ushape.config import ModelHeader, Postprocessing, parse_duration
+from ushape.data import Sample, open_folds
+from ushape.errors import ConfigError, OutputError
+from ushape.predict import Segmenter
+from ushape.training.calibration import fit_temperature, tempered
+from ushape.training.checkpoint_io import newest_whole
+from ushape.training.fold_table import Row, on_screen, write_page, write_table
+from ushape.training.header import require_same_run, sample_hashes
+from ushape.training.run import TrainResult, train
+from ushape.training.scores import Kind, kind_of, score
+from ushape.training.tuning import speck_area, tune, tuning_set
+
+Array = np.ndarray[Any, Any]
+
+KEPT: dict[Kind, float] = {"areas": 4.0, "objects": 5.5, "cells": 5.5}
+"""What a fold's images take at the end, in validations: to be predicted and scored; to be fitted to."""
+
+TABLE = "out-of-fold.csv"
+"""In the folder of a fold: the scores of its held-out images. A fold that has it is done."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Held-out images of one fold, as the last model of its run sees them.
+
+    Attributes
+    ----------
+    name : str
+    model : Path
+    header : ModelHeader
+        Of that model.
+    samples : list of Sample
+    uncalibrated : list of ndarray of float32, shape (C, H, W)
+        Probabilities at temperature 1.
+    """
+
+    name: str
+    model: Path
+    header: ModelHeader
+    samples: list[Sample]
+    uncalibrated: list[Array]
+
+    @property
+    def probabilities(self) -> list[Array]:
+        """Probabilities as this model gives them, at the temperature fitted on its training images."""
+        return [tempered(one, self.header.temperature) for one in self.uncalibrated]
+
+
+def train_folds(
+    data: str | Path,
+    output: str | Path,
+    folds: int,
+    *,
+    time: str | float | None = None,
+    steps: int | None = None,
+    validation: str | None = None,
+    classes: int | str | None = None,
+    ignore: int | str | None = None,
+    images: str | None = None,
+    masks: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    quiet: bool = True,
+    started: float | None = None,
+    **options: Any,
+) -> TrainResult:
+    """Train a network per fold, and join them.
+
+    Every image is held out once. `fold-1`, `fold-2` and so on in `output` are ordinary runs (see `train`).
+    `folds.csv` scores each image by the last model of the run that held it out; not by the best, which was
+    chosen by its scores on these very images. `model.safetensors` is the ensemble of the last models, its
+    temperature and post-processing fitted on all images as predicted out of fold.
+
+    Parameters
+    ----------
+    data, output, classes, ignore, images, masks, quiet, started, options
+        See `train`.
+    folds : int
+        2 to the number of images.
+    time : str or float or None
+        Span of time for everything, scores and ensemble included.
+    steps : int or None
+        Number of optimiser steps of each fold.
+    validation : None
+        Each fold has its own.
+    seed : int
+        Decides the folds; fold k is trained with seed + k - 1.
+    resume : bool
+        Go on with the fold that was interrupted.
+
+    Returns
+    -------
+    TrainResult
+        `model` and `last` are the ensemble, `steps` those of all folds, `scores` those out of fold. If Ctrl-C
+        ended it, those of the run that was interrupted.
+
+    Raises
+    ------
+    DataError, OutputError
+        See `train`.
+    ConfigError
+        If options contradict each other, or there are fewer images than folds.
+    """
+    console, output = Console(quiet=quiet), Path(output)
+    _require_sense(folds, validation, output, resume)
+    reading: dict[str, Any] = {"classes": classes, "ignore": ignore, "images": images, "masks": masks}
+    groups, infos = open_folds(data, folds, seed=seed, **reading)
+    kind = kind_of([sample for group in groups for sample in group], len(infos))
+    share = None if time is None else parse_duration(str(time)) / folds
+    done: list[Fold] = []
+    rows: list[Row] = []
+    for number, group in enumerate(groups, start=1):
+        folder, own_seed = output / f"fold-{number}", (seed + number - 1) % 2**64
+        console.print(f"fold {number} of {folds}", highlight=False)
+        if resume and (folder / TABLE).is_file():
+            _require_same_fold(folder, groups, number, own_seed)
+        else:
+            result = train(
+                data,
+                folder,
+                time=share,
+                steps=steps,
+                validation=[sample.name for sample in group],
+                seed=own_seed,
+                resume=resume and _was_begun(folder),
+                kept=KEPT[kind],
+                quiet=quiet,
+                started=started if number == 1 else None,
+                **reading,
+                **options,
+            )
+            if result.interrupted:
+                return result
+        done.append(
+            _predicted(str(number), folder / "last.safetensors", group, options.get("device", "auto"))
+        )
+        of_fold = _rows(done[-1], kind)
+        write_table(folder / TABLE, of_fold)
+        rows += of_fold
+        write_table(output / "folds.csv", rows)
+    return _joined(output, done, rows, kind, console)
+
+
+def _joined(output: Path, done: Sequence[Fold], rows: list[Row], kind: Kind, console: Console) -> TrainResult:
+    """Score all images, tune on them, write the ensemble, the table and the page."""
+    samples = [sample for fold in done for sample in fold.samples]
+    probabilities = [probability for fold in done for probability in fold.probabilities]
+    how = [fold.header.postprocessing for fold in done for _ in fold.samples]
+    everything = score(samples, probabilities, how, kind)
+    rows.append(Row("all", "all", everything))
+    model = output / "model.safetensors"
+    fitted = _fitted(samples, [one for fold in done for one in fold.uncalibrated], kind)
+    out_of_fold = {"folds": len(done), "out_of_fold": everything.row()}
+    header = join_models([fold.model for fold in done], model, changes=fitted, provenance=out_of_fold)
+    write_table(output / "folds.csv", rows)
+    write_page(output, header, rows, kind)
+    console.print(on_screen(rows))
+    if kind != "areas":
+        words = f"objects, tuned on images out of fold: {header.postprocessing.in_words()}"
+        console.print(words, highlight=False, soft_wrap=True)
+    steps = sum(int(fold.header.provenance["validation"]["step"]) for fold in done)
+    return TrainResult(model=model, last=model, steps=steps, scores=everything.row(), interrupted=False)
+
+
+def _fitted(samples: list[Sample], uncalibrated: list[Array], kind: Kind) -> dict[str, Any]:
+    """Temperature and post-processing that suit images which the model that predicted them had not seen."""
+    predicted = dict(zip((sample.name for sample in samples), uncalibrated, strict=True))
+    chosen = tuning_set(samples, samples)
+    temperature = fit_temperature(chosen, [predicted[sample.name] for sample in chosen])
+    if kind == "areas":
+        return {"temperature": temperature}
+    foregrounds = [tempered(predicted[sample.name], temperature)[1] for sample in chosen]
+    tuned = tune(chosen, foregrounds, Postprocessing(min_area=speck_area(samples)))
+    return {"temperature": temperature, "postprocessing": tuned}
+
+
+def _predicted(name: str, model: Path, samples: list[Sample], device: str) -> Fold:
+    network, header = load_model(model)
+    segmenter = Segmenter(network, header.model_copy(update={"temperature": 1.0}), device=device)
+    uncalibrated = [segmenter(sample.image, axes="CYX").probabilities for sample in samples]
+    return Fold(name, model, header, samples, uncalibrated)
+
+
+def _rows(fold: Fold, kind: Kind) -> list[Row]:
+    """Scores of each image of a fold, and of all of them together."""
+    how, probabilities = fold.header.postprocessing, fold.probabilities
+    each = [
+        Row(fold.name, sample.name, score([sample], [probability], how, kind))
+        for sample, probability in zip(fold.samples, probabilities, strict=True)
+    ]
+    return [*each, Row(fold.name, "all", score(fold.samples, probabilities, how, kind))]
+
+
+def _require_sense(folds: int, validation: str | None, output: Path, resume: bool) -> None:
+    if folds < 2:
+        raise ConfigError(
+            f"--folds {folds}: nothing would be held out, or nothing trained on; give 2 or more"
+        )
+    if validation is not None:
+        raise ConfigError(f"--folds holds every image out once; drop --validation {validation}, or --folds")
+    if resume and not (output / "fold-1").is_dir():
+        raise ConfigError(f"{output}: nothing to resume, there is no fold-1/ in it; drop --resume")
+    if not resume and (output / "model.safetensors").exists():
+        raise OutputError(f"{output}: holds a run already; give another --output")
+
+
+def _was_begun(folder: Path) -> bool:
+    """Whether a run can be gone on with; what one left that was killed before its first checkpoint goes."""
+    if newest_whole(folder / "checkpoint").is_dir():
+        return True
+    for name in ("model", "last"):
+        (folder / f"{name}.safetensors").unlink(missing_ok=True)
+    return False
+
+
+def _require_same_fold(folder: Path, groups: Sequence[list[Sample]], number: int, seed: int) -> None:
+    """Refuse to go on where a finished fold was of other images or of another seed."""
+    before = read_header(folder / "last.safetensors").provenance
+    held_out = groups[number - 1]
+    if before["held_out"].keys() != {sample.name for sample in held_out}:
+        raise ConfigError(
+            f"--resume: {folder} held out other images; give the --folds and --seed of that run, or another "
+            "--output"
+        )
+    training = [sample for group in groups if group is not held_out for sample in group]
+    now = {"seed": seed, "training": sample_hashes(training), "held_out": sample_hashes(held_out)}
+    require_same_run(before, before | now)
