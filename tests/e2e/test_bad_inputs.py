@@ -442,7 +442,7 @@ def folds_of_one_image(desk: Desk) -> Words:
     data = desk.data()
     for path in [path for path in data.rglob("*.png") if path.stem != "d0"]:
         path.unlink()
-    return ["train", data, "-o", "run", "--steps", 2, "--folds", 5]
+    return ["train", data, "-o", "run", "--steps", 2, "--folds", 5, "--classes", "objects"]
 
 
 # Prediction

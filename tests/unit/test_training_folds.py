@@ -157,6 +157,7 @@ def test_what_a_kill_left_of_a_fold_is_begun_anew(discs: Path, run: Path, tmp_pa
         ({"seed": 6}, "--resume: "),
         ({"resume": False}, "holds a run already; give another --output"),
         ({"validation": "0.3"}, "--folds holds every image out once; drop --validation 0.3"),
+        ({"devices": 2, "nodes": 2}, "--folds trains on one device, not on 4; drop --devices and --nodes"),
         ({"folds": 1}, "--folds 1: nothing would be held out"),
         ({"folds": 6}, "--folds 6, but only 5 annotated images; give --folds 2 to 5"),
     ],

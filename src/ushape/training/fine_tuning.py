@@ -10,7 +10,7 @@ from ushape.models import UNet
 from ushape.training.recipe import Recipe
 
 SHARE = 0.5
-"""Of the recipe's learning rate, at its peak."""
+"""Of the recipe's learning rate, at its peak: our choice; `benchmarks/fine_tuning.py` compares others."""
 
 
 def slower(recipe: Recipe) -> Recipe:

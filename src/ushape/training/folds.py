@@ -114,6 +114,7 @@ def train_folds(
     """
     console, output = Console(quiet=quiet), Path(output)
     _require_sense(folds, validation, output, resume)
+    _require_one_device(options.get("devices", 1) * options.get("nodes", 1))
     reading: dict[str, Any] = {"classes": classes, "ignore": ignore, "images": images, "masks": masks}
     groups, infos = open_folds(data, folds, seed=seed, **reading)
     kind = kind_of([sample for group in groups for sample in group], len(infos))
@@ -213,6 +214,11 @@ def _require_sense(folds: int, validation: str | None, output: Path, resume: boo
         raise ConfigError(f"{output}: nothing to resume, there is no fold-1/ in it; drop --resume")
     if not resume and (output / "model.safetensors").exists():
         raise OutputError(f"{output}: holds a run already; give another --output")
+
+
+def _require_one_device(processes: int) -> None:
+    if processes > 1:  # each process would begin the folds for itself
+        raise ConfigError(f"--folds trains on one device, not on {processes}; drop --devices and --nodes")
 
 
 def _was_begun(folder: Path) -> bool:
