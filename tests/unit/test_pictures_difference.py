@@ -57,6 +57,31 @@ def test_a_speck_has_not_found_the_cell_that_it_lies_in() -> None:
     assert differences(speck, true).counts[FOUND] == 1, "a tenth is enough"
 
 
+def test_a_marker_is_found_by_what_covers_more_than_half_of_it_whatever_its_size() -> None:
+    true = drawn("." * 40, ".1" + "." * 28 + "23" + "." * 8)
+    pred = drawn("1" * 20 + "2" * 20, "1" * 20 + "2" * 20)
+    assert differences(pred, true).counts == {FOUND: 0, MISSED: 3, SPLIT: 0, MERGED: 0, ADDED: 2}
+    found = differences(pred, true, markers=true > 0)
+    assert found.counts == {FOUND: 1, MISSED: 0, SPLIT: 0, MERGED: 2, ADDED: 0}
+    assert found.matched == 1, "no IoU is asked of a marker"
+    assert (found.codes[:, :20] == FOUND).all(), "how large an object should be a marker does not tell"
+    half = np.where(np.arange(40) < 30, pred, 0) * drawn("1" * 40, "." * 40)  # beside the marker, not over it
+    assert differences(half, true, markers=true > 0).counts[MISSED] == 3
+
+
+def test_an_object_over_a_cell_and_a_marker_merges_them() -> None:
+    true = drawn("111111111111..2")
+    found = differences(drawn("111111111111111"), true, markers=true == 2)
+    assert found.counts == {FOUND: 0, MISSED: 0, SPLIT: 0, MERGED: 2, ADDED: 0}
+
+
+def test_what_was_added_need_not_count() -> None:
+    found = differences(drawn("11..22"), drawn("11....")).without_added()
+    assert found.words() == "1 found, 0 missed, 0 split, 0 merged"
+    assert found.codes.tolist() == [[FOUND, FOUND, NOTHING, NOTHING, IGNORE, IGNORE]]
+    assert found.agreement == 1
+
+
 def test_a_speck_beside_what_was_found_is_added() -> None:
     true = drawn("11111111111111")
     assert codes(drawn("111111111111.2"), true) == ["FFFFFFFFFFFFLA"]

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from files_to_score import squares, stack
 from ushape import io
 from ushape.errors import OutputError
 from ushape.evaluate import evaluate
@@ -160,6 +161,35 @@ def test_class_masks_differ_in_pixels_and_have_no_curves(tmp_path: Path) -> None
     assert ">image<" not in re.sub(r"<th[^>]*>image</th>", "", page), "there is no image beside this truth"
     assert "true.png: 1 image." in text_of(page)
     assert "components" not in page
+
+
+def tracked(root: Path) -> tuple[Path, Path]:
+    """Two frames of three cells, all found. Markers of one pixel for all; frame 1 outlines two of them."""
+    corners = (2, 2), (2, 12), (2, 22)
+    for frame in range(2):
+        stack(root / "01_RES" / f"mask{frame:03d}.tif", squares(*corners))
+        markers = squares(*((y + 2, x + 2) for y, x in corners), size=1)
+        stack(root / "01_GT" / "TRA" / f"man_track{frame:03d}.tif", markers)
+    stack(root / "01_GT" / "SEG" / "man_seg001.tif", squares(*corners[:2]))
+    return root / "01_RES", root / "01_GT"
+
+
+def test_a_marker_stands_for_a_cell_that_nobody_outlined(tmp_path: Path) -> None:
+    """Cells that were found were shown as missed and added where the truth is a marker or outlines others."""
+    page = written(*tracked(tmp_path), tmp_path)
+    nothing_wrong = "3 found, 0 missed, 0 split, 0 merged, 0 added"
+    assert captions_of(page) == [
+        f"01/001, seg 1.0000, det 1.0000, op_csb 1.0000: {nothing_wrong}",
+        f"01/000, det 1.0000: {nothing_wrong}",
+    ]
+    assert "found where an object covers more than half of it" in text_of(page)
+
+
+def test_what_is_found_besides_the_cells_of_seg_does_not_count(tmp_path: Path) -> None:
+    page = written(*tracked(tmp_path), tmp_path, metrics=["seg"])
+    assert captions_of(page) == ["01/001, seg 1.0000: 2 found, 0 missed, 0 split, 0 merged"]
+    assert "does not count" in text_of(page)
+    assert "marker" not in text_of(page)
 
 
 def test_many_images_are_left_out_of_the_table(nuclei, tmp_path: Path, monkeypatch) -> None:

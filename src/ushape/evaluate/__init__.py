@@ -1,6 +1,6 @@
 """Score predictions against the truth: files, folders, stacks, and results of the Cell Tracking Challenge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ushape.data.masks import ignored_label, number_of_classes
@@ -108,14 +108,15 @@ def _of_sequences(
     chosen, sequences = choose_scores(sequences, names)
     pairs = pair_frames(sequences, prediction, truth)
     scored = score_sequences(sequences, chosen)
-    return Evaluation(
-        prediction, truth, pairs, tuple(map(_middle, pairs.pairs)), scored, Views("instances", IDS)
-    )
+    frames = (sequence.pairs(frame) for sequence in sequences for frame in sequence.frames)
+    return Evaluation(prediction, truth, pairs, tuple(map(_middle, frames)), scored, Views("instances", IDS))
 
 
-def _middle(pair: Pair) -> Place:
+def _middle(pairs: Mapping[str, Pair]) -> Place:
     """Place of a frame; of a volume its middle plane is shown."""
-    return Place(pair.name, pair, 0 if pair.plane is not None else image_size(pair.truth).planes // 2)
+    pair = next(iter(pairs.values()))
+    plane = 0 if pair.plane is not None else image_size(pair.truth).planes // 2
+    return Place(pair.name, pair, plane, pairs["det"].truth if "det" in pairs else None)
 
 
 def _of_files(

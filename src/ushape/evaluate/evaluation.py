@@ -1,13 +1,14 @@
 """What came out of a comparison: the scores, what they were taken from, and the way back to each image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ushape.data.evidence import ranked
 from ushape.evaluate.images import image_of
 from ushape.evaluate.names import ERROR_METRICS
 from ushape.evaluate.pairs import Pair, Pairs
@@ -24,11 +25,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where one scored image comes from: its name, its files, and the number of the plane in them."""
+    """Where one scored image comes from: its name, its files, and the number of the plane in them.
+
+    `markers`: file with a marker for each cell of a frame of the Cell Tracking Challenge, if DET is scored.
+    """
 
     name: str
     pair: Pair
     index: int
+    markers: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,7 @@ class Evaluation:
         ImageFormatError
             If a file has gone since.
         """
-        place = self.places[number]
-        planes = read_planes(place.pair, self.ignore)
-        return self.views.seen(next(plane for plane in planes if plane.index == place.index))
+        return self._read(self.places[number])
 
     def classes(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Predicted and true class indices (H, W) of one image, IGNORE where nothing counts."""
@@ -102,6 +105,22 @@ class Evaluation:
         class 1.
         """
         return self.views.objects(self.read(number)) if self.views.coding.classes == 2 else None
+
+    def markers(self, number: int) -> Array | None:
+        """Ids (H, W) of the markers of true objects that nobody outlined; None if there are no markers.
+
+        They are those of DET's reference, without those that lie in an object of SEG's by more than half.
+        """
+        place = self.places[number]
+        if place.markers is None:
+            return None
+        ids = self._read(replace(place, pair=replace(place.pair, truth=place.markers))).truth
+        outlined = self.read(number).truth if place.markers != place.pair.truth else np.zeros_like(ids)
+        values, ranks = ranked(ids)
+        inside, areas = (
+            np.bincount(of, minlength=len(values)) for of in (ranks[outlined > 0], ranks.ravel())
+        )
+        return np.where((2 * inside <= areas)[ranks], ids, 0)
 
     def image(self, number: int) -> Array | None:
         """Grey values (C, H, W) of the image that was segmented, if it is found: see `image_of`."""
@@ -156,6 +175,10 @@ class Evaluation:
         names, columns = [place.name for place in self.places], _columns(self.scored)
         table = image_table(self.scored, names, columns) if per_image else score_table(self.scored)
         return Group(f"{self.prediction} against {self.truth}", table, *lines(self.pairs, self.scored))
+
+    def _read(self, place: Place) -> Plane:
+        planes = read_planes(place.pair, self.ignore)
+        return self.views.seen(next(plane for plane in planes if plane.index == place.index))
 
     def _rows(self) -> list[tuple[Place, Mapping[str, float], Mapping[str, Any]]]:
         return list(zip(self.places, self.scored.rows, self.scored.row_counts, strict=True))

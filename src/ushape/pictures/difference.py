@@ -14,6 +14,9 @@ common border lies a little off do not. Two exceptions keep crumbs out, a tenth 
 No rule by one threshold of IoU does all this. With IoU > 0.1 (Caicedo et al. 2019, Cytometry A 95, 952) a
 blob of ten equal cells would have no partner, and a border that lies off would split one cell and merge two.
 
+A *marker* stands for an object that nobody outlined, as in the Cell Tracking Challenge: any object that
+covers more than half of it is its partner, however small the marker is.
+
 What becomes of an object
 -------------------------
 ==============  =================================  ====================================
@@ -26,7 +29,7 @@ one             found, or part of a split or merge, as its partner is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -130,6 +133,13 @@ class Differences:
         total = sum(self.counts.values())
         return self.matched / total if total else 1.0
 
+    def without_added(self) -> "Differences":
+        """The same for a truth in which objects may be left out: what seems added there does not count."""
+        codes = np.where(self.codes == Difference.ADDED, np.uint8(IGNORE), self.codes)
+        counts = dict(self.counts)
+        counts.pop(Difference.ADDED, None)
+        return replace(self, codes=codes, counts=counts)
+
     def words(self) -> str:
         """Counts in words: "38 found (36 at IoU 0.5), 2 missed, 1 split, ...", of class masks in px."""
         unit = "" if self.of_objects else "px "
@@ -141,7 +151,9 @@ class Differences:
         return ", ".join(words.values())
 
 
-def differences(pred_ids: Array, true_ids: Array, *, counted: Array | None = None) -> Differences:
+def differences(
+    pred_ids: Array, true_ids: Array, *, counted: Array | None = None, markers: Array | None = None
+) -> Differences:
     """Compare objects, by the rule above.
 
     Parameters
@@ -150,6 +162,8 @@ def differences(pred_ids: Array, true_ids: Array, *, counted: Array | None = Non
         Object ids, 0 = background; what the numbers are does not matter.
     counted : ndarray of bool, shape (H, W), optional
         Pixels that count; all if not given. Objects are what counts of them.
+    markers : ndarray of bool, shape (H, W), optional
+        Where true objects are markers.
 
     Returns
     -------
@@ -166,7 +180,8 @@ def differences(pred_ids: Array, true_ids: Array, *, counted: Array | None = Non
         pred_ids, true_ids = (np.where(counted, ids, 0) for ids in (pred_ids, true_ids))
     overlaps = count_overlaps(pred_ids, true_ids)
     columns, rows = _places(pred_ids, overlaps.pred_ids), _places(true_ids, overlaps.true_ids)
-    pairs = _partners(overlaps)
+    is_marker = np.isin(overlaps.true_ids, [] if markers is None else true_ids[markers])
+    pairs = _partners(overlaps, is_marker)
     column, row = overlaps.pred[pairs] + 1, overlaps.true[pairs] + 1
     of_predicted, of_true = _verdicts(column, row, overlaps.pred_ids.size + 1, overlaps.true_ids.size + 1)
     # Only a true object that is found has one partner that has no other.
@@ -176,7 +191,10 @@ def differences(pred_ids: Array, true_ids: Array, *, counted: Array | None = Non
     numbers = np.arange(len(of_predicted)) + len(of_true) - 1
     numbers[0], numbers[column[is_pair]] = 0, row[is_pair]
     codes = _codes(of_predicted[columns], of_true[rows], columns == partner[rows])
-    matched = int(np.count_nonzero(overlaps.iou[pairs][is_pair] >= 0.5))
+    of_marker = is_marker[overlaps.true[pairs]]
+    # A marker does not tell how large its object should be.
+    codes[(codes == Difference.EXCESS) & np.isin(columns, column[of_marker])] = Difference.FOUND
+    matched = int(np.count_nonzero((overlaps.iou[pairs] >= 0.5)[is_pair] | of_marker[is_pair]))
     lines = _lines(codes, columns, rows)
     if counted is not None:
         codes[~counted] = IGNORE
@@ -223,16 +241,18 @@ def _places(ids: Array, present: Array) -> Array:
     return places
 
 
-def _partners(overlaps: Overlaps) -> Array:
-    """Indices of the pairs that are partners."""
+def _partners(overlaps: Overlaps, is_marker: Array) -> Array:
+    """Indices of the pairs that are partners, ascending; `is_marker`: which true objects are markers."""
     pred, true, shared = overlaps.pred, overlaps.true, overlaps.shared
     pred_area, true_area = overlaps.pred_areas[pred], overlaps.true_areas[true]
-    kept = np.flatnonzero(2 * shared > np.minimum(pred_area, true_area))
+    of_marker = is_marker[true]
+    covered = np.flatnonzero(of_marker & (2 * shared > true_area))
+    kept = np.flatnonzero(~of_marker & (2 * shared > np.minimum(pred_area, true_area)))
     for_pred, for_true = (_largest(objects[kept], shared[kept]) for objects in (pred, true))
     kept = kept[_CRUMB * shared[kept] >= np.maximum(for_pred, for_true)]
     of_pred, of_true = (_sum(objects[kept], shared[kept]) for objects in (pred, true))
-    partners: Array = kept[(_CRUMB * of_pred >= pred_area[kept]) & (_CRUMB * of_true >= true_area[kept])]
-    return partners
+    kept = kept[(_CRUMB * of_pred >= pred_area[kept]) & (_CRUMB * of_true >= true_area[kept])]
+    return np.sort(np.concatenate([kept, covered]))
 
 
 def _sum(objects: Array, shared: Array) -> Array:

@@ -4,13 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ushape.evaluate import Evaluation
 from ushape.evaluate.names import BOUNDARY_METRICS, CALIBRATION_METRICS, CLASS_METRICS, ERROR_METRICS, base
 from ushape.evaluate.table import shown
-from ushape.pictures import Comparison, class_differences, compare, differences
+from ushape.pictures import Comparison, Differences, class_differences, compare, differences
 from ushape.report.comparisons import comparison_rows
 from ushape.report.page import Html, curves, key_numbers, section, table, text, write_report
 from ushape.report.reliability import reliability
+
+Array = NDArray[Any]
 
 MOST_IMAGES = 12
 """Images that are shown."""
@@ -108,6 +113,11 @@ def _worst(evaluation: Evaluation) -> Iterator[str]:
     if comparisons[0].of_objects and evaluation.views.connects_prediction:
         likely = " (probability above one half)" if evaluation.views.kind == "probabilities" else ""
         yield f"Predicted objects are the 4-connected components of class 1{likely}."
+    if any(place.markers is not None for place in evaluation.places):
+        yield (
+            "A small marker stands for each cell that nobody outlined; it is found where an object covers "
+            "more than half of it."
+        )
     yield from comparison_rows(comparisons)
 
 
@@ -118,13 +128,22 @@ def _comparison(evaluation: Evaluation, number: int) -> Comparison:
     if objects is None:
         found = class_differences(*evaluation.classes(number))
     else:
-        found = differences(*objects, counted=plane.counted)
+        found = _of_objects(evaluation, number, *objects, plane.counted)
     return compare(
         _titled(evaluation, number),
         found,
         image=evaluation.image(number),
         probabilities=plane.prediction if plane.kind == "probabilities" else None,
     )
+
+
+def _of_objects(evaluation: Evaluation, number: int, pred: Array, true: Array, counted: Array) -> Differences:
+    markers = evaluation.markers(number)
+    if markers is not None:
+        true = np.where(markers > 0, true.max(initial=0) + markers.astype(np.int64), true)
+    found = differences(pred, true, counted=counted, markers=None if markers is None else markers > 0)
+    # SEG's truth may outline a part of the cells; only DET's markers tell what was added.
+    return found.without_added() if "seg" in evaluation.scores and "det" not in evaluation.scores else found
 
 
 def _titled(evaluation: Evaluation, number: int) -> str:
