@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +125,43 @@ def test_what_cannot_be_is_said_in_one_line(ushape, tmp_path, words, message):
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
+@pytest.mark.parametrize(
+    "metrics", ["ap_0.50,pq,aji,f1_0.50", "ap_0.50,pq,aji,f1_0.50,seg,det,dice,nsd,hd95"]
+)
+def test_no_number_is_cut_on_a_narrow_terminal(tmp_path: Path, metrics: str) -> None:
+    """Names of files are, as far as need be; a table that is too wide all the same is not folded."""
+    name = "00ae65c1c6631ae6f2be1a449902976e6eb8483bf6b0740d00530220832c6d3e"
+    true = squares((2, 2), (2, 12), (12, 2))
+    stack(tmp_path / "truth" / f"{name}.tif", true)
+    stack(tmp_path / "out" / f"{name}_instances.tif", np.roll(true, 1, axis=1))
+    text = on_a_terminal(
+        "evaluate", tmp_path / "out", tmp_path / "truth", "--per-image", "--metrics", metrics
+    )
+    row = next(line for line in text.splitlines() if re.search(r"\W 00ae", line))
+    assert len(re.findall(r"\b\d\.\d{4}\b", row)) == len(metrics.split(",")), row
+    assert (len(row) <= 80) == (metrics.count(",") == 3)
+
+
+def on_a_terminal(*words: object) -> str:
+    """What `ushape` prints on a terminal of 80 columns."""
+    import pty
+
+    command = [Path(sys.executable).with_name("ushape"), *map(str, words)]
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+
+
+def read_terminal(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # Linux: the other side has closed it
+        return b""

@@ -13,6 +13,9 @@ from ushape.evaluate.values import infer_coding
         ({0, 1}, {0, 255}, {0: 0, 1: 1}, {0: 0, 255: 1}),
         ({255}, {0, 1}, {255: 1}, {0: 0, 1: 1}),
         ({0}, {0, 1}, {0: 0}, {0: 0, 1: 1}),
+        ({0, 0xFFFFFF}, {0, 255}, {0: 0, 0xFFFFFF: 1}, {0: 0, 255: 1}),
+        ({0, 1}, {0, 0xFFFFFF}, {0: 0, 1: 1}, {0: 0, 0xFFFFFF: 1}),
+        ({0, 1, 255}, {0, 1, 255}, {0: 0, 1: 1, 255: 2}, {0: 0, 1: 1, 255: 2}),
         ({0, 255}, {0}, {0: 0, 255: 1}, {0: 0}),
         ({0, 1, 3}, {0, 1, 2, 3}, {0: 0, 1: 1, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}),
         ({0, 85, 170}, {0, 1, 2}, {0: 0, 85: 1, 170: 2}, {0: 0, 1: 1, 2: 2}),
@@ -37,6 +40,13 @@ def test_values_and_their_classes(truth, prediction, true_classes, predicted_cla
         ),
         ({0, 1, 3}, {0, 1, 2}, "they do not tell which class is which; say --classes N"),
         ({0, 2}, {0, 1}, "they do not tell which class is which"),
+        ({0, 1, 7}, {0, 1, 4000000000}, "--classes N if .*, --classes objects if each value is one object"),
+        (
+            {0, 1, 2, 255},
+            {0, 1, 2},
+            "the values 0, 1, 2, 255, .* 0, 1, 2: is 255 a class.* --ignore 255 if .*, --classes 4 if",
+        ),
+        ({0, 1, 255}, {0, 1, 2}, "is 255 a class"),
         ({0, 255}, {0, 1, 2}, "truth has the values 0, 255, the prediction 0, 1, 2: they do not tell"),
         (set(range(100)), {0, 1}, r"truth has the 100 values 0, 1, 2, 3, 4, 5, \.\.\. 99"),
     ],
@@ -53,3 +63,14 @@ def test_class_indices_can_be_declared():
         infer_coding({0, 3}, {0}, classes=3)
     with pytest.raises(ConfigError, match="--classes must be at least 2, got 1"):
         infer_coding({0}, {0}, classes=1)
+
+
+def test_a_number_of_classes_means_what_it_means_in_training():
+    """As many values as classes are these in ascending order; predictions hold indices or the same."""
+    for prediction in ({0, 1, 2}, {0, 1, 255}, {0, 255}):
+        coding = infer_coding({0, 1, 255}, prediction, classes=3)
+        assert coding.truth == {0: 0, 1: 1, 255: 2}
+        assert {coding.prediction[value] for value in prediction} <= {0, 1, 2}
+    assert coding.prediction[255] == 2
+    with pytest.raises(DataError, match="prediction has the value 7, but --classes 3 allows 0 to 2"):
+        infer_coding({0, 1, 255}, {0, 7}, classes=3)

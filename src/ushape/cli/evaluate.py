@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ushape.cli.options import Classes, Ignore, Quiet, Verbose
-from ushape.cli.screen import show
+from ushape.cli.screen import fits_the_terminal, show
 
 
 def evaluate(
@@ -45,7 +45,8 @@ def evaluate(
         tolerance=tolerance,
         pixel_size=pixel_size,
     )
-    show(evaluation.render(per_image=per_image), quiet, is_folded=sys.stdout.isatty())
+    is_folded = sys.stdout.isatty() and fits_the_terminal(evaluation.table(per_image=per_image))
+    show(evaluation.render(per_image=per_image), quiet, is_folded=is_folded)
     if json is not None:
         evaluation.to_json(json)
     if csv is not None:

@@ -17,6 +17,15 @@ def show(content: Any, quiet: bool, *, is_folded: bool = True) -> None:
     console.print(content, highlight=False, markup=False)
 
 
+def fits_the_terminal(table: Any) -> bool:
+    """Whether a table can be folded at the width of the terminal without cutting its numbers."""
+    from rich.console import Console
+
+    console = Console()
+    unbounded = console.options.update(max_width=_UNFOLDED)
+    return console.measure(table, options=unbounded).minimum <= console.width
+
+
 def refuse(message: str) -> NoReturn:
     """End because the user's input is wrong."""
     sys.stderr.write(f"ushape: {' '.join(message.split())}\n")

@@ -19,6 +19,7 @@ from ushape.io import write_csv, write_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 Array = NDArray[Any]
 
@@ -170,11 +171,18 @@ class Evaluation:
         """One table and lines for the terminal, to be printed by rich; with a row per image if asked for."""
         from rich.console import Group
 
-        from ushape.evaluate.table import image_table, lines, score_table
+        from ushape.evaluate.table import lines
 
-        names, columns = [place.name for place in self.places], _columns(self.scored)
-        table = image_table(self.scored, names, columns) if per_image else score_table(self.scored)
-        return Group(f"{self.prediction} against {self.truth}", table, *lines(self.pairs, self.scored))
+        title = f"{self.prediction} against {self.truth}"
+        return Group(title, self.table(per_image=per_image), *lines(self.pairs, self.scored))
+
+    def table(self, *, per_image: bool = False) -> "Table":
+        """The table alone."""
+        from ushape.evaluate.table import image_table, score_table
+
+        if not per_image:
+            return score_table(self.scored)
+        return image_table(self.scored, [place.name for place in self.places], _columns(self.scored))
 
     def _read(self, place: Place) -> Plane:
         planes = read_planes(place.pair, self.ignore)

@@ -20,7 +20,7 @@ from ushape.evaluate.objects import object_scores
 from ushape.evaluate.pairs import Kind
 from ushape.evaluate.planes import Plane, values_in
 from ushape.evaluate.scored import Scored, merged
-from ushape.evaluate.values import IDS, Coding, ids_against_mask, infer_coding, object_ids
+from ushape.evaluate.values import IDS, Coding, ids_against_mask, infer_coding, is_mask, object_ids
 from ushape.evaluate.views import Views
 from ushape.metrics import label_components
 
@@ -79,10 +79,10 @@ def _only_kind(planes: Sequence[Plane]) -> Kind:
 
 
 def _is_mask_of_several(planes: Sequence[Plane], values: set[int]) -> bool:
-    """Whether the truth is a mask: of 0 and 255, or of 0 and 1 where that is not one object each time."""
+    """Whether the truth is a mask: black and white, or of 0 and 1 where that is not one object each time."""
     if values == {0, 1}:
         return any(label_components(plane.truth == 1, 8).max() > 1 for plane in planes)
-    return values == {0, 255}
+    return len(values) == 2 and is_mask(values)
 
 
 def _coding(planes: Sequence[Plane], classes: Classes) -> Coding:

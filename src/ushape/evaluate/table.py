@@ -8,10 +8,15 @@ from ushape.evaluate.pairs import Pairs
 from ushape.evaluate.scored import Numbers, Scored
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement
     from rich.table import Table
 
 _MOST_NAMES = 5
 """Files named on the screen; JSON has all."""
+
+_SHORTEST_NAME = 12
+"""Characters that are left of the name of an image on a narrow terminal."""
 
 _SHOWN = ("threshold", "tp", "fp", "fn", "matched", "objects", "splits", "merges")
 """Counts that stand beside a score."""
@@ -35,9 +40,11 @@ def image_table(scored: Scored, names: Sequence[str], columns: Sequence[str]) ->
     """One row per image; below them the sequences, the whole set, and the means over images."""
     from rich.table import Table
 
-    table = Table("image", *columns)
+    table = Table("image")
+    for column in columns:
+        table.add_column(column, no_wrap=True)  # where it is narrow, names are cut, not numbers
     for name, row in zip(names, scored.rows, strict=True):
-        table.add_row(name, *_cells(row, columns))
+        table.add_row(_Name(name), *_cells(row, columns))
     table.add_section()
     for name, part in _parts(scored).items():
         table.add_row(f"sequence {name}", *_cells(part.scores, columns))
@@ -61,6 +68,23 @@ def lines(pairs: Pairs, scored: Scored) -> Iterator[str]:
 def shown(value: float) -> str:
     """A score with four decimals, a small error with six."""
     return f"{value:.6f}" if 0 < value < 0.01 else f"{value:.4f}"
+
+
+class _Name:
+    """A name that is cut where there is no room for it, unlike any other word."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __rich_measure__(self, console: "Console", options: "ConsoleOptions") -> "Measurement":
+        from rich.measure import Measurement
+
+        return Measurement(min(len(self.name), _SHORTEST_NAME), len(self.name))
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.text import Text
+
+        yield Text(self.name, no_wrap=True, overflow="ellipsis")
 
 
 def _parts(scored: Scored) -> Mapping[str, Scored]:

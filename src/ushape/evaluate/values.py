@@ -8,6 +8,9 @@ from ushape.errors import ConfigError, DataError
 _LARGEST_INDEX = 31
 """Values up to here may be class indices; larger ones are grey values or colours that stand for classes."""
 
+_WHITE = 0xFFFFFF
+"""Of a mask saved in colour."""
+
 
 @dataclass(frozen=True)
 class Coding:
@@ -63,7 +66,8 @@ def infer_coding(truth: Collection[int], prediction: Collection[int], classes: i
     truth, prediction : collection of int
         Values found in all files, without those that do not count.
     classes : int, optional
-        Says that all values are class indices 0..classes - 1.
+        Says that values are class indices 0..classes - 1, or else that the truth has as many values, which
+        are the classes in ascending order, as in training.
 
     Raises
     ------
@@ -80,13 +84,18 @@ def infer_coding(truth: Collection[int], prediction: Collection[int], classes: i
             2,
             {v: int(v > 0) for v in true},
             {v: int(v > 0) for v in predicted},
-            f"class 1 is {max(true) or 1} in the truth and {max(predicted) or 1} in the prediction",
+            f"class 1 is {_foreground(true)} in the truth and {_foreground(predicted)} in the prediction",
         )
     if len(true) > 2 and len(predicted) <= 2:
         raise DataError(
             f"truth has the {len(true)} values {_listed(true)}, the prediction only {_listed(predicted)}; "
             "say --classes objects if each value is one object, --ignore LABEL if one does not count, "
             f"--classes {max(true) + 1} if they are class indices"
+        )
+    if len(true) > 2 and true == [*range(len(true) - 1), 255] and 255 not in predicted:
+        raise DataError(
+            f"truth has the values {_listed(true)}, the prediction {_listed(predicted)}: is 255 a class? say "
+            f"--ignore 255 if these pixels do not count, --classes {len(true)} if they are one"
         )
     for larger, smaller in ((true, predicted), (predicted, true)):
         if set(smaller) <= set(larger):
@@ -98,13 +107,22 @@ def infer_coding(truth: Collection[int], prediction: Collection[int], classes: i
 def _given(true: list[int], predicted: list[int], classes: int) -> Coding:
     if classes < 2:
         raise ConfigError(f"--classes must be at least 2, got {classes}")
-    for what, values in (("truth", true), ("prediction", predicted)):
-        if values and values[-1] >= classes:
+    indices = {value: value for value in range(classes)}
+    words = f"values are the class indices 0 to {classes - 1}"
+    of_true = indices
+    if len(true) == classes and not set(true) <= set(indices):
+        of_true = {value: index for index, value in enumerate(true)}
+        words = _mapped(of_true)
+    of_predicted = (
+        of_true if set(predicted) <= set(of_true) and not set(predicted) <= set(indices) else indices
+    )
+    for what, values, known in (("truth", true, of_true), ("prediction", predicted, of_predicted)):
+        unknown = [value for value in values if value not in known]
+        if unknown:
             raise DataError(
-                f"{what} has the value {values[-1]}, but --classes {classes} allows 0 to {classes - 1}"
+                f"{what} has the value {unknown[-1]}, but --classes {classes} allows 0 to {classes - 1}"
             )
-    same = {value: value for value in range(classes)}
-    return Coding(classes, same, same, f"values are the class indices 0 to {classes - 1}")
+    return Coding(classes, of_true, of_predicted, words)
 
 
 def _ascending(true: list[int], predicted: list[int]) -> Coding:
@@ -113,16 +131,25 @@ def _ascending(true: list[int], predicted: list[int]) -> Coding:
     if predicted[-1] >= len(true) or predicted[0] < 0 or may_be_indices:
         raise DataError(
             f"truth has the values {_listed(true)}, the prediction {_listed(predicted)}: they do not tell "
-            "which class is which; say --classes N if they are the class indices 0 to N-1"
+            "which class is which; say --classes N if they are the class indices 0 to N-1, --classes objects "
+            "if each value is one object"
         )
     order = {value: index for index, value in enumerate(true)}
-    words = ", ".join(f"{value} is class {index}" for value, index in order.items())
-    return Coding(len(true), order, {index: index for index in order.values()}, f"in the truth {words}")
+    return Coding(len(true), order, {index: index for index in order.values()}, _mapped(order))
+
+
+def _mapped(order: Mapping[int, int]) -> str:
+    return "in the truth " + ", ".join(f"{value} is class {index}" for value, index in order.items())
+
+
+def _foreground(values: list[int]) -> str:
+    largest = max(values, default=0) or 1
+    return "white" if largest == _WHITE else str(largest)
 
 
 def is_mask(values: Collection[int]) -> bool:
-    """Whether values are those of a mask of background and foreground, 0 and 1 or 0 and 255."""
-    return set(values) <= {0, 1} or set(values) <= {0, 255}
+    """Whether values are those of a mask of background and foreground: 0 and 1, or black and white."""
+    return any(set(values) <= {0, foreground} for foreground in (1, 255, _WHITE))
 
 
 def _listed(values: list[int]) -> str:
