@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from terminal import on_a_terminal, plain
 
 from files_to_score import cells, noisy, png, predicted, rows_of, squares, stack
 from ushape import io
@@ -137,31 +136,8 @@ def test_no_number_is_cut_on_a_narrow_terminal(tmp_path: Path, metrics: str) -> 
     true = squares((2, 2), (2, 12), (12, 2))
     stack(tmp_path / "truth" / f"{name}.tif", true)
     stack(tmp_path / "out" / f"{name}_instances.tif", np.roll(true, 1, axis=1))
-    text = on_a_terminal(
-        "evaluate", tmp_path / "out", tmp_path / "truth", "--per-image", "--metrics", metrics
-    )
+    words = ["evaluate", tmp_path / "out", tmp_path / "truth", "--per-image", "--metrics", metrics]
+    text = plain(on_a_terminal(*words, columns=80))
     row = next(line for line in text.splitlines() if re.search(r"\W 00ae", line))
     assert len(re.findall(r"\b\d\.\d{4}\b", row)) == len(metrics.split(",")), row
     assert (len(row) <= 80) == (metrics.count(",") == 3)
-
-
-def on_a_terminal(*words: object) -> str:
-    """What `ushape` prints on a terminal of 80 columns."""
-    import pty
-
-    command = [Path(sys.executable).with_name("ushape"), *map(str, words)]
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
-        os.close(theirs)
-        shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
-    os.close(ours)
-    assert process.returncode == 0, shown
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-
-
-def read_terminal(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # Linux: the other side has closed it
-        return b""

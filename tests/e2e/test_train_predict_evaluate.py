@@ -1,7 +1,6 @@
 """Annotated images in, a model, segmentations and scores out: the commands one after the other."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from terminal import on_a_terminal, plain
 
 from ushape.checkpoint import model_hash, read_header
 
@@ -177,29 +177,12 @@ def test_ctrl_c_in_predict_keeps_what_is_done_and_says_how_to_go_on(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
 def test_predict_shows_a_bar_on_a_terminal(discs: Path, trained: Path, tmp_path: Path) -> None:
-    import pty
-
-    command = [Path(sys.executable).with_name("ushape"), "predict", trained / "model.safetensors"]
-    command += [discs / "images", "--output", tmp_path / "out", "--device", "cpu"]
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        command, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    ) as process:
-        os.close(theirs)
-        shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
-    os.close(ours)
-    assert process.returncode == 0, shown
+    words = ["predict", trained / "model.safetensors", discs / "images"]
+    shown = on_a_terminal(*words, "--output", tmp_path / "out", "--device", "cpu", columns=100)
     assert "loading the model" in shown
     assert re.search(r"d[0-4]\.png \([1-5] of 5\)", shown)
-    lines = [line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines() if " px, " in line]
+    lines = [line for line in plain(shown).splitlines() if " px, " in line]
     assert [line.strip()[:7] for line in lines] == [f"d{number}.png:"[:7] for number in range(5)]
-
-
-def read_terminal(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # Linux: the other side has closed it
-        return b""
 
 
 def test_a_time_budget_is_kept(discs: Path, ushape, tmp_path: Path) -> None:
