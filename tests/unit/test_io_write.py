@@ -140,6 +140,15 @@ def test_full_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "made"])
+def test_a_folder_is_no_file_whatever_it_is_called(tmp_path, monkeypatch, name):
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path)
+    message = one_line(Path(name), lambda: write_json(Path(name), {}))
+    assert "Is a directory; " in message
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
 @contextmanager
 def not_root():
     """Root may write anywhere; drop to another user while the folder is closed."""

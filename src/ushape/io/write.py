@@ -58,9 +58,11 @@ def written_beside(path: Path | str) -> Iterator[Path]:
         If the system refuses: no permission, disk full, name taken by a folder.
     """
     path = Path(path)
-    beside = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
+    beside = path.parent / f".{secrets.token_hex(6)}{path.suffix}"
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # the rename would replace even /dev/null
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():  # the rename would replace even /dev/null
             raise OutputError(
                 f"cannot write {path}: it is a device or a pipe, not a file; choose another name"
             )
