@@ -186,10 +186,17 @@ def test_a_marker_stands_for_a_cell_that_nobody_outlined(tmp_path: Path) -> None
 
 
 def test_what_is_found_besides_the_cells_of_seg_does_not_count(tmp_path: Path) -> None:
-    page = written(*tracked(tmp_path), tmp_path, metrics=["seg"])
+    result, reference = tracked(tmp_path)
+    page = written(result, reference, tmp_path, metrics=["seg"])
     assert captions_of(page) == ["01/001, seg 1.0000: 2 found, 0 missed, 0 split, 0 merged"]
     assert "does not count" in text_of(page)
     assert "marker" not in text_of(page)
+    (reference / "TRA" / "man_track001.tif").unlink()
+    (caption, _) = captions_of(written(result, reference, tmp_path))
+    assert caption == "01/001, seg 1.0000: 2 found, 0 missed, 0 split, 0 merged"
+    outlined = reference / "SEG" / "man_seg001.tif"
+    page = written(result / "mask001.tif", outlined, tmp_path, metrics=["seg", "pq"])
+    assert captions_of(page)[-1].endswith("0 merged, 1 added"), "PQ asks for it"
 
 
 def test_many_images_are_left_out_of_the_table(nuclei, tmp_path: Path, monkeypatch) -> None:

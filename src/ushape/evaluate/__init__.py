@@ -61,9 +61,10 @@ def evaluate(
         images; probabilities of more classes: the same and `ece`. Object ids: `ap_0.50`, `ap_0.70`,
         `f1_0.50`, `pq`. Cell Tracking Challenge: `seg`, `det`, `op_csb`.
     classes : int or str, optional
-        A number says that the values of class masks are class indices 0..classes - 1; "objects" that the
-        truth holds object ids. Default: values are compared as they are if they are the same on both sides;
-        else the truth's are numbered in ascending order, or they are objects, where that is clear.
+        A number says that the values of class masks are class indices 0..classes - 1, or as many others,
+        which are the classes in ascending order; "objects" that the truth holds object ids. Default: values
+        are compared as they are if they are the same on both sides; else the truth's are numbered in
+        ascending order, or they are objects, where that is clear.
     ignore : int or str, optional
         Label in the truth of pixels that do not count: a number, or a colour such as "0,0,0".
     tolerance : float or str, optional

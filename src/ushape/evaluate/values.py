@@ -38,7 +38,7 @@ IDS = Coding(2, None, None, "truth and prediction hold object ids; as a class, a
 
 def ids_against_mask(value: int) -> Coding:
     """Coding of object ids against a mask of 0 and `value`, the objects of which are its components."""
-    words = f"prediction holds object ids; truth is a mask, class 1 is {value}"
+    words = f"prediction holds object ids; truth is a mask, class 1 is {_foreground([value])}"
     return Coding(2, {0: 0, value: 1}, None, words)
 
 

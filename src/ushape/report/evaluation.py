@@ -142,8 +142,8 @@ def _of_objects(evaluation: Evaluation, number: int, pred: Array, true: Array, c
     if markers is not None:
         true = np.where(markers > 0, true.max(initial=0) + markers.astype(np.int64), true)
     found = differences(pred, true, counted=counted, markers=None if markers is None else markers > 0)
-    # SEG's truth may outline a part of the cells; only DET's markers tell what was added.
-    return found.without_added() if "seg" in evaluation.scores and "det" not in evaluation.scores else found
+    # SEG's truth may outline a part of the cells: it does not ask what was added.
+    return found.without_added() if set(evaluation.scored.rows[number]) == {"seg"} else found
 
 
 def _titled(evaluation: Evaluation, number: int) -> str:
