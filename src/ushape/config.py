@@ -258,6 +258,31 @@ def parse_duration(text: str) -> float:
     return total
 
 
+def parse_until(text: str) -> tuple[str, float | None]:
+    """Name and value in `METRIC=VALUE`, or `stalled` without one.
+
+    Raises
+    ------
+    ConfigError
+        If `text` is neither, or the value is not that of a score.
+
+    Examples
+    --------
+    >>> parse_until("v_rand=0.96"), parse_until("stalled")
+    (('v_rand', 0.96), ('stalled', None))
+    """
+    if text.strip() == "stalled":
+        return "stalled", None
+    metric, _, value = (part.strip() for part in text.partition("="))
+    if not re.fullmatch(r"\d*\.?\d+", value) or not metric:
+        raise ConfigError(f"not a goal: {text!r}; write for example v_rand=0.96, dice=0.9 or stalled")
+    if float(value) > 1:
+        raise ConfigError(
+            f"no score reaches {value}, they lie between 0 and 1; write for example {metric}=0.9"
+        )
+    return metric, float(value)
+
+
 def parse_bytes(text: str) -> int:
     """Bytes in a size such as `4GB`, `512MB` or `1.5GiB`; a bare number is bytes.
 

@@ -1,5 +1,7 @@
 """Pixel-wise softmax, weighted cross-entropy: what the network is trained to make small."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -8,7 +10,13 @@ from ushape.config import IGNORE
 from ushape.errors import ShapeError
 
 
-def weighted_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+def _own(part: Tensor) -> Tensor:
+    return part
+
+
+def weighted_cross_entropy(
+    logits: Tensor, classes: Tensor, weights: Tensor, *, total: Callable[[Tensor], Tensor] = _own
+) -> Tensor:
     """Weighted mean, over the pixels that count, of minus the log of the true class's probability.
 
     Parameters
@@ -19,12 +27,15 @@ def weighted_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> 
         True classes 0 .. K - 1 (0 and 1 if K is 1); `config.IGNORE` where nothing is known.
     weights : Tensor of float, shape (N, H, W)
         Weight of each pixel, >= 0; pixels to ignore get 0 whatever stands here.
+    total : callable
+        Adds up a sum over the pixels of this batch, a Tensor of shape (), with those of other processes.
 
     Returns
     -------
     Tensor of float32, shape ()
-        sum(w * -log p) / sum(w) over all pixels of the batch that are not ignored; 0, with gradient 0,
-        where there are none. Computed in float32 under autocast too; float64 logits stay float64.
+        sum(w * -log p) / sum(w) over all pixels of the batch (of all batches, by `total`) that are not
+        ignored; 0, with gradient 0, where there are none. Computed in float32 under autocast too; float64
+        logits stay float64.
 
     Raises
     ------
@@ -42,8 +53,8 @@ def weighted_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> 
         raise ShapeError(f"expected logits (N, K, H, W), classes and weights (N, H, W), got {shapes}")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     weights = torch.where(classes == IGNORE, 0, weights.to(logits.dtype))
-    total = (weights * _cross_entropy(logits, classes)).sum()
-    return total / weights.sum().clamp_min(torch.finfo(logits.dtype).tiny)
+    losses = total((weights * _cross_entropy(logits, classes)).sum())
+    return losses / total(weights.sum()).clamp_min(torch.finfo(logits.dtype).tiny)
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ FROZEN = {
                 "--steps",
             ),
             *("--validation", "--folds", *READING, "--seed", "--device", "--workers", "--resume"),
+            *("--until", "--devices", "--nodes"),
         ],
     ),
     "predict": (

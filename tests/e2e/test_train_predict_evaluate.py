@@ -2,20 +2,27 @@
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import tifffile
+import torch
 from PIL import Image
 from terminal import on_a_terminal, plain
 
-from ushape.checkpoint import model_hash, read_header
+from ushape import UNet
+from ushape.checkpoint import model_hash, read_header, save_model
+from ushape.config import ClassInfo, ModelHeader, UNetConfig
 
 SMALL = ("--width", 4, "--device", "cpu", "--seed", 3)
 
@@ -99,18 +106,37 @@ def trained_hash(ushape, data: Path, output: Path, *options: object) -> str:
     return model_hash(output / "model.safetensors")
 
 
+@pytest.fixture(scope="module")
+def straight(discs: Path, ushape, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of forty steps from start to end."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    done = ushape("train", discs, "--output", run, "--steps", 40, *SMALL)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def assert_same_models(left: Path, right: Path) -> None:
+    for name in ("model.safetensors", "last.safetensors"):
+        assert model_hash(left / name) == model_hash(right / name)
+
+
 def test_same_seed_same_bits_whatever_the_workers(discs: Path, ushape, tmp_path: Path) -> None:
     hashes = {trained_hash(ushape, discs, tmp_path / str(n), "--workers", n) for n in (0, 2)}
     assert len(hashes) == 1
+    spawned = f"import multiprocessing, sys; multiprocessing.set_start_method('spawn'); {RUN_COMMAND}"
+    words = [discs, "--output", tmp_path / "spawned", "--steps", 6, *SMALL, "--workers", 2]
+    subprocess.run([sys.executable, "-c", spawned, "train", *map(str, words)], check=True)
+    assert {model_hash(tmp_path / "spawned" / "model.safetensors")} == hashes
     other = ushape("train", discs, "--output", tmp_path / "other", "--steps", 6, *SMALL[:-1], 4)
     assert other.returncode == 0
     assert model_hash(tmp_path / "other" / "model.safetensors") not in hashes
 
 
-def test_a_killed_run_resumes_to_the_same_bits(discs: Path, ushape, tmp_path: Path) -> None:
+RUN_COMMAND = "from ushape.cli.entry import main; main()"
+
+
+def test_a_killed_run_resumes_to_the_same_bits(discs: Path, straight: Path, ushape, tmp_path: Path) -> None:
     words = ["train", discs, "--steps", 40, *SMALL]
-    whole = ushape(*words, "--output", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
     command = [
         Path(sys.executable).with_name("ushape"),
         *map(str, words),
@@ -123,8 +149,7 @@ def test_a_killed_run_resumes_to_the_same_bits(discs: Path, ushape, tmp_path: Pa
     assert not (tmp_path / "killed" / "report.html").exists(), "the run ended before it was killed"
     resumed = ushape(*words, "--output", tmp_path / "killed", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    for name in ("model.safetensors", "last.safetensors"):
-        assert model_hash(tmp_path / "killed" / name) == model_hash(tmp_path / "whole" / name)
+    assert_same_models(tmp_path / "killed", straight)
 
 
 def wait_for(path: Path, process: "subprocess.Popen[Any]") -> None:
@@ -135,17 +160,112 @@ def wait_for(path: Path, process: "subprocess.Popen[Any]") -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.usefixtures("ctrl_c_at_its_default")
-def test_ctrl_c_keeps_a_model_and_says_how_to_go_on(discs: Path, tmp_path: Path) -> None:
-    words = ["train", str(discs), "--output", str(tmp_path / "run"), "--steps", "1000", *map(str, SMALL)]
-    command = [str(Path(sys.executable).with_name("ushape")), *words]
+@contextmanager
+def training(*words: object) -> Iterator["subprocess.Popen[str]"]:
+    """`ushape train`, running."""
+    command = [Path(sys.executable).with_name("ushape"), "train", *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["validation", "model.safetensors"])
+def test_an_interrupted_run_keeps_a_model_and_goes_on_to_the_same_bits(
+    discs: Path, straight: Path, ushape, tmp_path: Path, when: str, number: signal.Signals
+) -> None:
+    words = [discs, "--output", tmp_path / "run", "--steps", 40, *SMALL]
+    with training(*words) as process:
+        wait_for(tmp_path / "run" / when, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    read_header(tmp_path / "run" / "model.safetensors")
+    assert (tmp_path / "run" / "report.html").exists()
+    (line,) = (line for line in out.splitlines() if "to go on" in line)
+    assert re.search(r"stopped .*after [0-9]+ steps; to go on: ushape train .* --resume$", line)
+    resumed = ushape(*shlex.split(line.partition("ushape ")[2]))
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_models(tmp_path / "run", straight)
+
+
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
+def test_a_second_ctrl_c_ends_at_once_and_says_how_to_go_on(discs: Path, tmp_path: Path) -> None:
+    words = [discs, "--output", tmp_path / "run", "--steps", 1000, *SMALL]
+    with training(*words) as process:
+        wait_for(tmp_path / "run" / "checkpoint" / "state.json", process)
+        while process.poll() is None:  # one, and another as soon as the first has been heard
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out
+    (line,) = err.splitlines()
+    assert re.fullmatch(r"ushape: stopped by Ctrl-C; .*; to go on: ushape train .* --resume", line)
+    read_header(tmp_path / "run" / "model.safetensors")
+
+
+def test_a_run_ends_as_soon_as_the_score_is_reached(discs: Path, ushape, tmp_path: Path) -> None:
+    words = ["train", discs, "--output", tmp_path / "run", "--steps", 40, *SMALL, "--until", "accuracy=0.05"]
+    done = ushape(*words)
+    assert done.returncode == 0, done.stderr
+    assert "--until accuracy=0.05: reached at step 4" in done.stdout
+    model = tmp_path / "run" / "model.safetensors"
+    assert read_header(model).provenance["validation"]["step"] == 4
+    before = model_hash(model)
+    again = ushape(*words, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert model_hash(model) == before, "it was there already"
+
+
+def weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    return safetensors.numpy.load_file(path)
+
+
+def start_without_batch_norm(path: Path) -> Path:
+    """A model file to start from; batch norm and dropout see which tiles a process has."""
+    config = UNetConfig(width=4, depth=2, norm=None, dropout=0.0)  # 18 tiles in a step
+    classes = tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab"))
+    torch.manual_seed(0)
+    header = ModelHeader(name="start", architecture=config, classes=classes)
+    save_model(path, UNet.from_config(config), header)
+    return path
+
+
+def test_two_processes_train_what_one_trains(discs: Path, ushape, tmp_path: Path) -> None:
+    start = start_without_batch_norm(tmp_path / "start.safetensors")
+    words = ["train", discs, "--from", start, "--steps", 5, *SMALL[2:]]
+    lines = {}
+    for devices in (1, 2):
+        run = tmp_path / str(devices)
+        done = ushape(*words, "--output", run, "--devices", devices)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        lines[devices] = done.stdout.splitlines()
+    assert len(lines[1]) == len(lines[2]), "only the first process prints"
+    assert any("9 on each of 2 devices" in line for line in lines[2])
+    # The network of the last step and its running average, by the checkpoint that a resume would read.
+    one, two = (weights(tmp_path / str(n) / "checkpoint" / "tensors.safetensors") for n in (1, 2))
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], atol=1e-5, rtol=0, err_msg=name)
+
+
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
+def test_two_processes_stop_at_one_ctrl_c_and_go_on(discs: Path, ushape, tmp_path: Path) -> None:
+    words = [discs, "--output", tmp_path / "run", "--steps", 1000, "--devices", 2, *SMALL]
+    with training(*words) as process:
         wait_for(tmp_path / "run" / "model.safetensors", process)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert (tmp_path / "run" / "model.safetensors").exists()
-    assert "--resume" in out
+    assert (process.returncode, err) == (0, "")
+    steps = int(re.search(r"after ([0-9]+) steps; to go on", out)[1])
+    words[words.index(1000)] = steps + 2
+    done = ushape("train", *words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert read_header(tmp_path / "run" / "last.safetensors").provenance["validation"]["step"] == steps + 2
 
 
 @pytest.mark.usefixtures("ctrl_c_at_its_default")

@@ -74,6 +74,19 @@ def test_one_sigmoid_channel_is_a_softmax_against_0():
     assert_close(weighted_cross_entropy(logits, truth, weights), weighted_cross_entropy(pair, truth, weights))
 
 
+def test_two_processes_with_half_the_tiles_each_have_the_loss_of_one_with_all():
+    logits, truth, weights = example()
+    halves = [(logits[half], truth[half], weights[half]) for half in (slice(1), slice(1, None))]
+    sums = [[], []]
+    for part, half in zip(sums, halves, strict=True):
+        weighted_cross_entropy(*half, total=lambda own, part=part: part.append(own) or own)
+    whole = [first + second for first, second in zip(*sums, strict=True)]
+    expected = weighted_cross_entropy(logits, truth, weights)
+    for half in halves:
+        others = iter(whole)
+        assert_close(weighted_cross_entropy(*half, total=lambda own: next(others)), expected)  # noqa: B023
+
+
 def test_classes_may_be_bytes():
     logits, truth, weights = example()
     truth[0, 0, 0] = IGNORE

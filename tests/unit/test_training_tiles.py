@@ -1,6 +1,7 @@
 """Training tiles: a function of the number alone, image and target at the same place, valid sizes."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from ushape import UNet
 from ushape.augment import GreyValues
 from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
-from ushape.training.feed import TileData
+from ushape.training.feed import TileData, share_of_step
 from ushape.training.recipe import FAST
 from ushape.training.tiles import Tile, TileDataset, tile_size
 
@@ -128,3 +129,36 @@ def test_batches_do_not_depend_on_the_workers(workers: int) -> None:
     numbers = [number for batch in batches for number in batch["number"]]
     assert numbers == list(range(2 * tiles.tiles_per_step))
     assert torch.equal(batches[1]["image"][0], tiles[tiles.tiles_per_step]["image"])
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_make_the_same_tiles_however_they_are_started(start: str) -> None:
+    tiles = dataset()
+    tiles.tiles_per_step = 2
+    loader = TileData(tiles, workers=2).train_dataloader()
+    loader.multiprocessing_context = start
+    batches = [batch for batch, _ in zip(loader, range(3), strict=False)]
+    for step, batch in enumerate(batches):
+        for place in range(2):
+            assert batch["number"][place] == 2 * step + place
+            assert torch.equal(batch["image"][place], tiles[2 * step + place]["image"])
+            assert torch.equal(batch["weights"][place], tiles[2 * step + place]["weights"])
+
+
+@pytest.mark.parametrize(("tiles", "processes", "share"), [(8, 2, 4), (1, 1, 1), (1, 4, 1), (5, 2, 3)])
+def test_a_step_takes_at_least_the_tiles_it_would_take_alone(tiles: int, processes: int, share: int) -> None:
+    assert share_of_step(tiles, processes) == share
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_out_the_tiles_of_a_step(processes: int) -> None:
+    tiles = dataset()
+    tiles.tiles_per_step = 6
+    step = []
+    for rank in range(processes):
+        data = TileData(tiles, workers=0)
+        data.trainer = SimpleNamespace(global_step=5, global_rank=rank, world_size=processes)
+        numbers = iter(data.train_dataloader().sampler)
+        step += [next(numbers) for _ in range(data.share)]
+        assert next(numbers) == 36 + rank * data.share, "the next step"
+    assert step == [30, 31, 32, 33, 34, 35]

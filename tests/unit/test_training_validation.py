@@ -1,5 +1,6 @@
 """Which score selects the model, when validation is due, and that the best model is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,8 @@ from ushape.training.budget import Budget
 from ushape.training.module import TrainingModule
 from ushape.training.recipe import FAST
 from ushape.training.scores import has_touching_objects, score
-from ushape.training.validation import Schedule, Validation
+from ushape.training.until import Until
+from ushape.training.validation import Validation, _middle
 
 
 def sample(objects: np.ndarray, classes: int = 2) -> Sample:
@@ -111,41 +113,6 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words() -> None:
         module.training_step(batch, 0)
 
 
-def test_a_budget_of_steps_is_validated_at_fixed_steps() -> None:
-    schedule = Schedule(Budget(40, None))
-    assert [step for step in range(1, 41) if schedule.is_due(step)] == list(range(4, 41, 4))
-    long = Schedule(Budget(40_000, None))
-    assert [step for step in range(1, 5000) if long.is_due(step)] == [16, 64, 256, 1024, 4000]
-
-
-def test_a_budget_of_time_has_a_picture_within_a_minute_and_keeps_time_for_the_last() -> None:
-    clock = SimpleNamespace(now=0.0)
-    schedule = Schedule(Budget(None, 600.0, started=0.0, clock=lambda: clock.now))
-    due = next(second for second in range(600) if (setattr(clock, "now", second), schedule.is_due(1))[1])
-    assert due < 60
-    clock.now = due + 8.0
-    schedule.measured(float(due))
-    assert schedule.budget.reserve > 8.0
-    again = next(second for second in range(600) if (setattr(clock, "now", second), schedule.is_due(1))[1])
-    assert 60 <= again - due <= 90
-    clock.now = 300.0
-    schedule.measured(270.0)
-    clock.now += 30.0 * 8
-    assert not schedule.is_due(1), "validation takes more than a tenth of the time"
-
-
-def test_a_short_run_validates_early_and_not_once_more_just_before_its_end() -> None:
-    clock = SimpleNamespace(now=0.0)
-    schedule = Schedule(Budget(None, 24.0, started=0.0, clock=lambda: clock.now))
-    due = next(second for second in range(24) if (setattr(clock, "now", second), schedule.is_due(1))[1])
-    assert due < 10, "else the last validation would start before its cost is known"
-    long = Schedule(Budget(None, 100.0, started=0.0, clock=lambda: clock.now), last=20.0, cost=4.0)
-    clock.now = 85.0
-    assert not long.is_due(1)
-    long.budget.seconds = 200.0
-    assert long.is_due(1)
-
-
 @pytest.fixture
 def watch(tmp_path: Path) -> Validation:
     header = ModelHeader(
@@ -153,14 +120,28 @@ def watch(tmp_path: Path) -> Validation:
         architecture=UNetConfig(width=1, depth=1),
         classes=tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab")),
     )
-    return Validation([], [], header, tmp_path, Schedule(Budget(10, None)), device="cpu")
+    return Validation([vessels()], [], header, tmp_path, device="cpu")
+
+
+def report(watch: Validation, network: UNet, step: int, **scores: float) -> None:
+    """Let a validation of `network` end with these scores."""
+    trainer = SimpleNamespace(
+        global_step=step,
+        is_global_zero=True,
+        loggers=[],
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])],
+        strategy=SimpleNamespace(broadcast=lambda row: row),
+    )
+    watch._scores = lambda network: SimpleNamespace(row=lambda: scores, reliability=None)
+    watch.validate(trainer, SimpleNamespace(best_weights=network, mean_loss=lambda: 1.0))
+    del watch._scores
 
 
 def test_the_best_model_is_kept_and_the_last_one_too(watch: Validation) -> None:
     for step, value in [(1, 0.5), (2, 0.9), (3, 0.7)]:
         network = UNet(width=1, depth=1)
         torch.nn.init.constant_(network.score.bias, value)
-        watch._keep(SimpleNamespace(best_weights=network), {"step": step, "score": value})
+        report(watch, network, step, score=value)
     best, header = load_model(watch.output / "model.safetensors")
     last, _ = load_model(watch.output / "last.safetensors")
     assert float(best.state_dict()["score.bias"][0]) == pytest.approx(0.9)
@@ -174,11 +155,12 @@ def test_all_model_files_get_the_processing_and_the_temperature_that_were_fitted
     network.score.bias.data = torch.tensor([0.0, 2.0])  # the object with a probability of 0.88, everywhere
     changes = {"postprocessing": Postprocessing(threshold=0.995), "object_diameter_px": 30.0}
     watch.header = watch.header.model_copy(update=changes)
-    watch._keep(SimpleNamespace(best_weights=network), {"step": 1, "score": 0.9, "ece": 0.1})
-    watch._keep(SimpleNamespace(best_weights=network), {"step": 2, "score": 0.8, "ece": 0.2})
+    report(watch, network, 1, score=0.9, ece=0.1)
+    report(watch, network, 2, score=0.8, ece=0.2)
     cells = np.ones((40, 41), np.int32)
     cells[:, 40] = 0
-    watch.samples = watch.tuned_on = [sample(cells)]
+    watch.samples = watch.scored = watch.tuned_on = [sample(cells)]
+    watch.kind = "cells"
     watch.finish()
     assert watch.best["step"] == 1
     assert watch.best["dice"] > 0.4, "scores are taken again"
@@ -193,9 +175,55 @@ def test_all_model_files_get_the_processing_and_the_temperature_that_were_fitted
 
 def test_areas_get_a_temperature_and_no_processing(watch: Validation) -> None:
     network = UNet(width=1, depth=1)
-    watch._keep(SimpleNamespace(best_weights=network), {"step": 1, "score": 0.9, "ece": 0.1})
-    watch.samples = watch.tuned_on = [vessels()]
+    report(watch, network, 1, score=0.9, ece=0.1)
+    watch.samples = watch.scored = watch.tuned_on = [vessels()]
     watch.finish()
     header = load_model(watch.output / "model.safetensors")[1]
     assert header.temperature != 1
     assert header.postprocessing == Postprocessing()
+
+
+def several(watch: Validation, count: int) -> Validation:
+    watch.samples = watch.scored = [replace(vessels(), name=f"s{number}") for number in range(count)]
+    return watch
+
+
+def test_a_short_run_scores_what_it_can_afford_spread_evenly(watch: Validation) -> None:
+    several(watch, 16).limit(per_pixel=1 / 1600, per_picture=0.0, affordable=4.5)
+    assert [sample.name for sample in watch.scored] == ["s0", "s4", "s8", "s12"]
+    assert "4 of 16 validation images" in watch.limited
+    assert {sample.name for sample in watch.shown} == {"s0", "s4", "s8", "s12"}
+    again = several(Validation([vessels()], [], watch.header, watch.output, device="cpu"), 16)
+    again.load_state_dict(watch.state_dict())
+    assert [sample.name for sample in again.scored] == ["s0", "s4", "s8", "s12"]
+
+
+def test_one_image_is_scored_though_nothing_can_be_afforded(watch: Validation) -> None:
+    several(watch, 16).limit(per_pixel=1.0, per_picture=1.0, affordable=0.1)
+    assert len(watch.scored) == 1
+
+
+def test_all_images_are_scored_where_time_does_not_count(watch: Validation) -> None:
+    several(watch, 16).limit(per_pixel=1.0, per_picture=1.0, affordable=float("inf"))
+    assert watch.scored == watch.samples
+    assert not watch.limited
+    assert len(watch.shown) == 8
+
+
+def test_between_validations_the_middle_of_large_images_is_drawn(watch: Validation) -> None:
+    large = sample(np.pad(vessels().objects, ((0, 1200), (0, 10))))
+    watch.samples = watch.scored = [large]
+    network = UNet(width=1, depth=1).train()
+    costs = watch.look(network)
+    assert min(costs) > 0
+    assert network.training
+    assert _middle(large).objects.shape == _middle(large).image.shape[1:] == (1024, 50)
+    assert (watch.output / "validation" / "s.png").exists()
+    assert not list(watch.output.glob("*.safetensors"))
+
+
+def test_the_model_is_chosen_by_the_score_to_reach(watch: Validation) -> None:
+    watch.until = Until("pixel_error", 0.1)
+    for step, (usual, error) in enumerate([(0.9, 0.3), (0.2, 0.2), (0.5, 0.4)]):
+        report(watch, UNet(width=1, depth=1), step, score=usual, pixel_error=error)
+    assert watch.best["step"] == 1

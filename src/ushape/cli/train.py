@@ -31,6 +31,13 @@ def train(
     recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
     time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Budget in optimiser steps.")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="End as soon as a score is reached, such as v_rand=0.96 or dice=0.9; or when `stalled`.",
+        ),
+    ] = None,
     validation: Annotated[
         str | None,
         typer.Option(help="Share (0.2), folder, or comma-separated names or slice numbers to validate on."),
@@ -46,6 +53,8 @@ def train(
         int, typer.Option(min=0, max=2**64 - 1, help="Same seed and --steps: same model file.")
     ] = 0,
     device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs (or CPU processes) on each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines; see docs/cluster.md.")] = 1,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Processes that make tiles; 0: the training process. Default: by device."),
@@ -55,10 +64,13 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train a network on annotated images."""
-    from ushape.config import parse_duration
+    from ushape.config import parse_duration, parse_until
 
+    # Refused before torch is imported, which takes seconds.
     if time is not None:
-        parse_duration(time)  # refused before torch is imported, which takes seconds
+        parse_duration(time)
+    if until is not None:
+        parse_until(until)
 
     from ushape.training import train as train_network
     from ushape.training import train_folds
@@ -74,6 +86,7 @@ def train(
             recipe=recipe,
             time=time,
             steps=steps,
+            until=until,
             validation=validation,
             classes=classes,
             ignore=ignore,
@@ -81,16 +94,20 @@ def train(
             masks=masks,
             seed=seed,
             device=device,
+            devices=devices,
+            nodes=nodes,
             workers=workers,
             resume=resume,
             quiet=quiet,
             started=STARTED,
         )
     except KeyboardInterrupt:
-        if not (output / "fold-1").is_dir():
+        if not any((output / begun).is_dir() for begun in ("checkpoint", "fold-1")):
             raise
         stopped(f"only whole files were written; to go on: {again('--resume')}")
+    if result.rank:
+        return  # the first of the processes has said it
     what = "best model" if folds is None or result.interrupted else "ensemble of all folds"
     show(f"{what}: {result.model}", quiet)
     if result.interrupted:
-        show(f"stopped by Ctrl-C after {result.steps} steps; to go on: {again('--resume')}", quiet)
+        show(f"stopped after {result.steps} steps; to go on: {again('--resume')}", quiet)

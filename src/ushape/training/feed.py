@@ -1,6 +1,8 @@
 """How tiles reach the network: made by worker processes, or on the device from what workers drew."""
 
+import math
 import os
+import signal
 from collections.abc import Iterator
 from typing import Literal
 
@@ -59,15 +61,21 @@ class TileData(LightningDataModule):
         self.maker = DeviceTiles(dataset, device) if is_on_device else None
         self.workers = _workers_for(device, is_on_device) if workers is None else workers
 
+    @property
+    def share(self) -> int:
+        """Tiles of a step that this process makes."""
+        return share_of_step(self.dataset.tiles_per_step, self.trainer.world_size if self.trainer else 1)
+
     def train_dataloader(self) -> DataLoader[Tile]:
-        """Batches of `tiles_per_step` tiles, or of what was drawn for them."""
+        """Batches of `share` tiles, or of what was drawn for them."""
         return DataLoader(
             self.dataset if self.maker is None else _Draws(self.dataset),
-            batch_size=self.dataset.tiles_per_step,
+            batch_size=self.share,
             sampler=_Onwards(self),
             collate_fn=_collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=_leave_ctrl_c_to_the_trainer,
             prefetch_factor=_AHEAD if self.workers else None,
             # Pinned memory is copied to a GPU while that computes.
             pin_memory=self.device.type == "cuda",
@@ -78,18 +86,30 @@ class TileData(LightningDataModule):
         return batch if self.maker is None else self.maker(batch)
 
 
+def share_of_step(tiles: int, processes: int) -> int:
+    """How many tiles each process makes for a step of at least `tiles`."""
+    return math.ceil(tiles / processes)
+
+
+def _leave_ctrl_c_to_the_trainer(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the step in hand needs tiles
+
+
 class _Onwards(Sampler[int]):
-    """Sample numbers from `first` on, without end."""
+    """Numbers of the samples of this process, from the step on that the run has reached, without end."""
 
     def __init__(self, data: TileData) -> None:
         self.data = data
 
     def __iter__(self) -> Iterator[int]:
-        trainer = self.data.trainer
-        number = 0 if trainer is None else trainer.global_step * self.data.dataset.tiles_per_step
+        trainer, share = self.data.trainer, self.data.share
+        step, rank, processes = (
+            (0, 0, 1) if trainer is None else (trainer.global_step, trainer.global_rank, trainer.world_size)
+        )
         while True:
-            yield number
-            number += 1
+            first = (step * processes + rank) * share
+            yield from range(first, first + share)
+            step += 1
 
 
 class _Draws(Dataset[Tile]):

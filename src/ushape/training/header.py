@@ -88,6 +88,8 @@ def provenance(
         "training": sample_hashes(samples),
         "held_out": sample_hashes(held_out),
         "tuned_on": [sample.name for sample in tuned_on],
+        # The order of sums, and so the last bits, depends on the number of threads.
+        "threads": torch.get_num_threads(),
         "versions": {"ushape": ushape.__version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 

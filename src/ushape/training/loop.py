@@ -3,30 +3,38 @@
 import logging
 import signal
 import threading
-import time as clock
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from ushape.backends import PyTorchBackend
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO
-from ushape.training.validation import Validation
+from ushape.training.processes import is_first
+
+_PATIENCE = timedelta(days=1)
+"""For which processes wait for the one that validates."""
 
 
 def trainer_for(
-    output: Path, backend: PyTorchBackend, callbacks: list[lightning.Callback]
+    output: Path, backend: PyTorchBackend, callbacks: list[lightning.Callback], devices: int, nodes: int
 ) -> lightning.Trainer:
     """Set up Lightning for the device and precision of `backend`; the run ends itself."""
+    is_cuda, are_several = backend.device.type == "cuda", devices * nodes > 1
     return lightning.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[backend.device.type],
-        devices=[backend.device.index or 0] if backend.device.type == "cuda" else 1,
+        devices=[backend.device.index or 0] if is_cuda and not are_several else devices,
+        num_nodes=nodes,
+        strategy=DDPStrategy(timeout=_PATIENCE) if are_several else "auto",
+        sync_batchnorm=is_cuda and are_several,  # PyTorch has none for the CPU
+        use_distributed_sampler=False,  # tiles are shared out by their numbers
         precision="bf16-mixed" if backend.precision == "bf16" else "32-true",
         max_epochs=-1,
         logger=TensorBoardLogger(str(output), name="", version=""),
@@ -40,36 +48,22 @@ def trainer_for(
     )
 
 
-class Checkpoints(lightning.Callback):
-    """Writes `checkpoint/`, from which `--resume` goes on: every minute, after validations and at the end.
+def take_sigterm_for_ctrl_c() -> None:
+    """Let what ends jobs on a cluster save the run, too; to be called once the loop has begun.
 
-    Parameters
-    ----------
-    output : Path
-        Folder of the run.
-    validation : Validation
-        Comes before this callback.
+    Lightning answers it by a message between processes that are in the midst of others: they would die of it.
     """
-
-    def __init__(self, output: Path, validation: Validation) -> None:
-        self.output, self.validation, self.last = output, validation, clock.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
-    ) -> None:
-        """Write after each validation, if the last one is a minute old, and at the end."""
-        validated = self.validation.history and self.validation.history[-1]["step"] == trainer.global_step
-        if validated or clock.monotonic() - self.last > 60:
-            trainer.save_checkpoint(self.output / "checkpoint")
-            self.last = clock.monotonic()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
     """Silence what Lightning tells its own developers and buyers."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # Lightning 2.6 uses a pytree call that torch 2.13 deprecates.
@@ -80,22 +74,35 @@ def without_chatter() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
 def interruptible(budget: Budget) -> Iterator[None]:
-    """Let Ctrl-C end the run after the step in hand, with everything saved; a second one ends it at once."""
+    """Let Ctrl-C end the run after the step in hand, with everything saved; a second one ends it at once.
+
+    Of several processes the first decides for all.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At the second Ctrl-C.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        budget.interrupted = True
+        budget.ask_to_stop()
         signal.signal(signal.SIGINT, before)
 
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.signal(signal.SIGINT, stop if is_first() else signal.SIG_IGN)
     try:
         yield
+    except SystemExit as end:  # what Lightning makes of it
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from end
+        raise
     finally:
         signal.signal(signal.SIGINT, before)

@@ -14,6 +14,7 @@ from ushape.errors import ConfigError
 from ushape.loss import weighted_cross_entropy
 from ushape.models import UNet
 from ushape.training.budget import Budget, annealed
+from ushape.training.processes import total
 from ushape.training.recipe import Recipe
 
 
@@ -36,6 +37,8 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.network, self.recipe, self.budget, self.seed = network, recipe, budget, seed
         self.average = AveragedModel(network, avg_fn=self._average, use_buffers=True) if recipe.ema else None
+        if self.average is not None:
+            self.average.requires_grad_(False)  # DDP would wait for its gradients
         self.last_loss = float("nan")
         self._losses, self._num_losses = 0.0, 0
 
@@ -45,11 +48,11 @@ class TrainingModule(LightningModule):
         return self.network if self.average is None else cast(UNet, self.average.module)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Weighted cross-entropy of one batch of tiles."""
+        """Weighted cross-entropy of the tiles of one step, those of other processes included."""
         # Keyed, not running on: a resumed run draws the same dropout as one that was not interrupted.
         torch.manual_seed(int(generator(self.seed, int(batch["number"][0]), stream=1).integers(2**62)))
         logits = self.network(batch["image"].contiguous(memory_format=training_format(self.device)))
-        loss = weighted_cross_entropy(logits, batch["classes"], batch["weights"])
+        loss = weighted_cross_entropy(logits, batch["classes"], batch["weights"], total=total)
         self.last_loss = float(loss.detach())
         if not math.isfinite(self.last_loss):
             raise ConfigError(

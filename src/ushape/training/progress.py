@@ -46,8 +46,11 @@ class ProgressLines(Callback):
         if self.bar is not None:
             task, share = self.bar.task_ids[0], module.budget.progress(step)
             self.bar.update(task, completed=share, text=f"step {step}  loss {module.last_loss:.4f}")
+        if self.validation.limited:
+            self.console.print(self.validation.limited, highlight=False, soft_wrap=True)
+            self.validation.limited = ""
         for row in self.validation.history[self.shown :]:
-            self.console.print(_line(row, module.budget.elapsed()), highlight=False, soft_wrap=True)
+            self.console.print(_line(row, module.budget.elapsed), highlight=False, soft_wrap=True)
         self.shown = len(self.validation.history)
 
     def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:

@@ -8,25 +8,30 @@ from pathlib import Path
 from rich.console import Console
 
 from ushape.backends import PyTorchBackend, training_format
+from ushape.checkpoint import read_header
 from ushape.config import ModelHeader, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
-from ushape.training.feed import AugmentOn, TileData
+from ushape.training.course import Course
+from ushape.training.feed import AugmentOn, TileData, share_of_step
 from ushape.training.fine_tuning import in_words, origin, slower
 from ushape.training.header import describe, initial_network, provenance, require_same_run
-from ushape.training.loop import Checkpoints, interruptible, trainer_for, without_chatter
+from ushape.training.loop import interruptible, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
 from ushape.training.page import write_page
+from ushape.training.processes import from_first, is_first, own_device
 from ushape.training.progress import ProgressLines
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
+from ushape.training.schedule import Schedule
 from ushape.training.scores import Scores
 from ushape.training.tiles import TileDataset
 from ushape.training.tuning import tuning_set
-from ushape.training.validation import Schedule, Validation
+from ushape.training.until import until as until_of
+from ushape.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class TrainResult:
         Validation scores of the best model, by name.
     interrupted : bool
         Whether Ctrl-C ended the run before its budget.
+    rank : int
+        Number of this process among those that trained together; the first, 0, writes and prints.
     """
 
     model: Path
@@ -50,6 +57,7 @@ class TrainResult:
     steps: int
     scores: dict[str, float]
     interrupted: bool
+    rank: int = 0
 
 
 def train(
@@ -63,6 +71,7 @@ def train(
     recipe: str = "fast",
     time: str | float | None = None,
     steps: int | None = None,
+    until: str | None = None,
     validation: str | Sequence[str] | None = None,
     classes: int | str | None = None,
     ignore: int | str | None = None,
@@ -70,6 +79,8 @@ def train(
     masks: str | None = None,
     seed: int = 0,
     device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     workers: int | None = None,
     augment_on: AugmentOn = "auto",
     resume: bool = False,
@@ -99,6 +110,10 @@ def train(
         Span of time for everything, such as "10m", or seconds.
     steps : int or None
         Number of optimiser steps; at most one of `time` and `steps`.
+    until : str or None
+        What ends the run before `time` or `steps` do: a score to reach, such as "v_rand=0.96", "ap_0.50=0.8",
+        "dice=0.9" or "pixel_error=0.06", by which the best model is then chosen, too; or "stalled": no better
+        score in a quarter of the budget.
     validation : str or sequence of str, optional
         Share (by default 0.2), folder, or comma-separated names (slice numbers) of the images to validate on;
         or a sequence of their whole names.
@@ -108,6 +123,9 @@ def train(
         Same seed and `steps`: same model file.
     device : str
         "auto", "cpu", "cuda" or "mps".
+    devices, nodes : int
+        Processes that train together on each machine, one per GPU, and machines. The program is started once
+        more for each (see docs/cluster.md), so in a script this call stands below `__name__ == "__main__"`.
     workers : int or None
         Processes that make tiles; the result does not depend on it. None: none on a CPU, some for a GPU.
     augment_on : {"auto", "cpu", "device"}
@@ -135,10 +153,11 @@ def train(
     OutputError
         If `output` holds a finished run, or cannot be written.
     """
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet or not is_first())
     chosen, output = _recipe(recipe, from_model, freeze_encoder), Path(output)
     budget = _budget(chosen, time, steps, clock.monotonic() if started is None else started)
     _require_free(output, resume)
+    device = own_device(device, devices, nodes)
     samples, held_out, infos, notes = open_dataset(
         Path(data),
         images=images,
@@ -150,41 +169,50 @@ def train(
     )
     header = describe(chosen, model, width, from_model, samples, infos)
     tuned_on = tuning_set(samples, held_out)
+    goal = until_of(until, held_out, len(infos))
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
     header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder)})
     network = initial_network(header, from_model, seed, freeze_encoder)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
         notes.append(in_words(header, from_model, freeze_encoder))
-    for line in [*notes, _plan(header, dataset, samples, held_out)]:
+    for line in [*notes, _plan(header, dataset, samples, held_out, devices * nodes)]:
         console.print(line, highlight=False, soft_wrap=True)
 
     module = TrainingModule(network, chosen, budget, seed=seed)
     backend = PyTorchBackend(network, device)
     feed = TileData(dataset, workers=workers, device=backend.device, augment_on=augment_on)
     network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
-    schedule = Schedule(budget, tuning=kept + (2.0 if header.object_diameter_px is None else 3.5))
-    watch = Validation(held_out, tuned_on, header, output, schedule, device=str(backend.device))
-    callbacks = [watch, Checkpoints(output, watch), ProgressLines(console, watch)]
+    tuning = 2.0 if header.object_diameter_px is None else 3.5
+    schedule = Schedule(budget, tuning=tuning, kept=kept)
+    watch = Validation(held_out, tuned_on, header, output, device=str(backend.device), until=goal)
+    course = Course(output, watch, schedule)
+    callbacks = [watch, course, ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
     if checkpoint is not None:  # refused before the run's folder is touched
         state = SafeCheckpointIO().load_checkpoint(checkpoint)
         module.require_same_network(state)
         require_same_run(state["callbacks"][watch.state_key]["provenance"], header.provenance)
     with output_folder(output), interruptible(budget), without_chatter():
-        trainer = trainer_for(output, backend, callbacks)
+        trainer = trainer_for(output, backend, callbacks, devices, nodes)
+        budget.share = from_first
         network.train()
         trainer.fit(module, feed, ckpt_path=checkpoint)
-    for line in _fitted(watch, len(tuned_on)):
-        console.print(line, highlight=False, soft_wrap=True)
-    comparisons = list(watch.comparisons.values())
-    write_page(output, watch.header, watch.history, watch.best, comparisons, watch.curve, watch.reliability)
+    if is_first():
+        watch.header = read_header(output / "model.safetensors")  # what was fitted, in this run or before it
+        for line in _ending(watch, course):
+            console.print(line, highlight=False, soft_wrap=True)
+        comparisons = list(watch.comparisons.values())
+        write_page(
+            output, watch.header, watch.history, watch.best, comparisons, watch.curve, watch.reliability
+        )
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",
         steps=trainer.global_step,
         scores={name: value for name, value in watch.best.items() if name in Scores.__annotations__},
-        interrupted=budget.interrupted,
+        interrupted=course.interrupted,
+        rank=trainer.global_rank,
     )
 
 
@@ -218,8 +246,11 @@ def _require_free(output: Path, resume: bool) -> None:
         )
 
 
-def _fitted(watch: Validation, images: int) -> Iterator[str]:
-    """What was fitted on training images at the end."""
+def _ending(watch: Validation, course: Course) -> Iterator[str]:
+    """Why the run ended early, if it did, and what was fitted on training images then."""
+    if course.reason:
+        yield course.reason
+    images = len(watch.header.provenance["tuned_on"])
     fitted = "1 training image" if images == 1 else f"{images} training images"
     before, after = watch.best["ece_at_temperature_1"], watch.best["ece"]
     yield (
@@ -230,9 +261,17 @@ def _fitted(watch: Validation, images: int) -> Iterator[str]:
         yield f"objects, tuned on {fitted}: {watch.header.postprocessing.in_words()}"
 
 
-def _plan(header: ModelHeader, dataset: TileDataset, samples: list[Sample], held_out: list[Sample]) -> str:
-    tiles = "one tile" if dataset.tiles_per_step == 1 else f"{dataset.tiles_per_step} tiles"
+def _plan(
+    header: ModelHeader,
+    dataset: TileDataset,
+    samples: list[Sample],
+    held_out: list[Sample],
+    processes: int,
+) -> str:
+    share = share_of_step(dataset.tiles_per_step, processes)
+    tiles = "one tile" if share * processes == 1 else f"{share * processes} tiles"
+    where = f", {share} on each of {processes} devices" if processes > 1 else ""
     return (
         f"{header.name}, {len(header.classes)} classes; {len(samples)} training images, "
-        f"{len(held_out)} held out; {tiles} of {dataset.size_in} -> {dataset.size_out} px a step"
+        f"{len(held_out)} held out; {tiles} of {dataset.size_in} -> {dataset.size_out} px a step{where}"
     )

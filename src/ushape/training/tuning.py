@@ -4,7 +4,7 @@ The validation images have no say: the scores reported for them stay those of im
 to. The training images have; they are seen as they are, never as the deformed tiles that were trained on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,12 @@ def tuning_set(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sa
     return [samples[len(samples) // 2]]
 
 
-def tune(samples: Sequence[Sample], foregrounds: Sequence[Array], start: Postprocessing) -> Postprocessing:
+def tune(
+    samples: Sequence[Sample],
+    foregrounds: Sequence[Array],
+    start: Postprocessing,
+    is_late: Callable[[], bool] = lambda: False,
+) -> Postprocessing:
     """Choose threshold, holes, split and smallest area, one after the other, and the threshold once more.
 
     Parameters
@@ -85,6 +90,8 @@ def tune(samples: Sequence[Sample], foregrounds: Sequence[Array], start: Postpro
         Their predicted probabilities of the objects.
     start : Postprocessing
         What is not tuned stays as it is here; its smallest area is that of `speck_area`.
+    is_late : callable
+        Whether time is up: then the best so far is returned.
 
     Returns
     -------
@@ -98,6 +105,8 @@ def tune(samples: Sequence[Sample], foregrounds: Sequence[Array], start: Postpro
             candidate = base.model_copy(update=change)
             if candidate in (best, base):
                 continue
+            if is_late():
+                return best
             reached = quality(samples, foregrounds, candidate)
             if reached > best_quality + _WORTH:
                 best, best_quality = candidate, reached

@@ -1,7 +1,8 @@
 """Whole validation images through the network as it stands: scores, pictures, and the best model kept."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,22 @@ from ushape.data import Sample
 from ushape.instances import instances
 from ushape.models import Network
 from ushape.predict import Segmenter
-from ushape.training.budget import Budget
 from ushape.training.calibration import fit_temperature, tempered
 from ushape.training.module import TrainingModule
-from ushape.training.scores import Curve, Scores, counted_objects, score
-from ushape.training.tuning import has_objects, tune
+from ushape.training.scores import Curve, Scores, counted_objects, kind_of, score
+from ushape.training.tuning import tune, tuning_set
+from ushape.training.until import Until
 
 Array = np.ndarray[Any, Any]
 
 SHOWN = 8
 """Validation images that are drawn."""
 
-EARLY_STEPS = (16, 64, 256, 1024)
-"""A run of many steps is looked at early, too."""
+WINDOW = 1024
+"""Height and width in pixels of what is drawn of larger images between validations."""
+
+LOOK = 3.0
+"""Seconds in which pictures are drawn between validations; one at least is."""
 
 COLUMNS = (
     *("step", "learning_rate", "loss", "score", "accuracy", "dice", "iou"),
@@ -35,46 +39,8 @@ COLUMNS = (
 )
 
 
-@dataclass
-class Schedule:
-    """When to validate: at fixed steps where the budget is in steps, else by the clock.
-
-    Parameters
-    ----------
-    budget : Budget
-    evaluations : int
-        Number of validations in a run of a number of steps.
-    tuning : float
-        What tuning at the end takes, as a multiple of a validation.
-    """
-
-    budget: Budget
-    evaluations: int = 10
-    tuning: float = 0.0
-    last: float = 0.0
-    cost: float = 0.0
-
-    def is_due(self, step: int) -> bool:
-        """Whether to validate after `step` steps."""
-        if self.budget.steps is not None:
-            return step in EARLY_STEPS or step % max(1, self.budget.steps // self.evaluations) == 0
-        assert self.budget.seconds is not None
-        # The first picture within a minute, and early in a short run: only then is the cost of the last one
-        # known. Later at most a tenth of the time for validation.
-        first = min(20.0, self.budget.seconds / 4)
-        pause = first if not self.cost else max(60.0 - self.cost, 9 * self.cost)
-        # One that would be over just before the last one tells nothing.
-        left = self.budget.seconds - self.budget.reserve - self.budget.elapsed()
-        return self.budget.elapsed() - self.last > pause and left > pause / 2
-
-    def measured(self, started: float) -> None:
-        """Note how long a validation took; the last one must fit in the budget."""
-        self.last, self.cost = self.budget.elapsed(), self.budget.elapsed() - started
-        self.budget.reserve = (1.5 + self.tuning) * self.cost + 2.0
-
-
 class Validation(Callback):
-    """Validates when due and at the end; keeps `model.safetensors` (best), `last.safetensors` and pictures.
+    """Scores and draws validation images; keeps `model.safetensors` (best) and `last.safetensors`.
 
     Parameters
     ----------
@@ -87,10 +53,17 @@ class Validation(Callback):
         Of the model files.
     output : Path
         Folder of the run.
-    schedule : Schedule
-        When to validate.
     device : str
         Where the network is.
+    until : Until, optional
+        The score by which the best model is chosen.
+
+    Attributes
+    ----------
+    scored : list of Sample
+        Those that are scored: all of them, unless a short run can afford only some.
+    limited : str
+        What a person should know about that, until it is told.
     """
 
     def __init__(
@@ -99,60 +72,108 @@ class Validation(Callback):
         tuned_on: list[Sample],
         header: ModelHeader,
         output: Path,
-        schedule: Schedule,
         *,
         device: str,
+        until: Until | None = None,
     ) -> None:
         self.samples, self.tuned_on, self.header, self.output = samples, tuned_on, header, output
-        self.schedule, self.device = schedule, device
+        self.device, self.scored = device, samples
+        self.kind = kind_of(samples, len(header.classes))
+        self.until = until or Until()
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.comparisons: dict[str, pictures.Comparison] = {}
         self.curve: Curve | None = None
         self.reliability: dict[str, Curve] = {}
-
-    def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        """Take no further step where a resumed run had used up its budget."""
-        trainer.should_stop = module.budget.is_spent(trainer.global_step)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_index: int
-    ) -> None:
-        """Validate if it is time to; where the budget ends, validate and end the run."""
-        step = trainer.global_step
-        # Decided here alone: a clock or a Ctrl-C between two such questions would skip the last validation.
-        ends = module.budget.is_spent(step)
-        if ends or self.schedule.is_due(step):
-            self.validate(trainer, module)
-        if ends and self.tuned_on:
-            self.finish()
-        trainer.should_stop = ends
+        self.limited = ""
 
     def validate(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Score the network as it stands, write pictures, keep it if it is the best so far."""
-        started = self.schedule.budget.elapsed()
-        scores = self._scores(module.best_weights)
+        """Score the network as it stands, write pictures, keep it if it is the best so far.
+
+        The first of several processes does; the others wait, and are told.
+        """
         row: dict[str, float] = {
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "loss": module.mean_loss(),
-            **scores.row(),
         }
-        self._log(trainer, row)
-        if self._keep(module, row):
-            self.reliability = {"temperature 1": scores.reliability}
-        self.schedule.measured(started)
+        scores = self._scores(module.best_weights) if trainer.is_global_zero else None
+        row = trainer.strategy.broadcast(row | scores.row() if scores else row)
+        self.history.append(row)
+        is_best = not self.best or self.until.merit(row) >= self.until.merit(self.best)
+        self.best = row if is_best else self.best
+        if scores:
+            self._log(trainer, row)
+            self._keep(module.best_weights, row, is_best=is_best)
+            if is_best:
+                self.reliability = {"temperature 1": scores.reliability}
 
-    def finish(self) -> None:
+    def look(self, network: Network) -> list[float]:
+        """Draw some images, of large ones the middle; for a picture between two validations.
+
+        Returns
+        -------
+        list of float
+            Seconds in which a pixel is predicted and scored, and seconds in which a picture is drawn.
+        """
+        rates, drawn, views = [], 0.0, [_middle(sample) for sample in self.shown]
+        begun = started = time.monotonic()
+        predictions = self._predict(network, views)
+        for view, probability in zip(views, predictions, strict=True):
+            score([view], [probability], self.header.postprocessing, self.kind)
+            predicted = time.monotonic()
+            rates.append((predicted - begun) / view.objects.size)
+            self._draw(view, probability)
+            begun = time.monotonic()
+            drawn += begun - predicted
+            if begun - started > LOOK:
+                break
+        predictions.close()  # puts the network back into training mode
+        return [min(rates), drawn / len(rates)]  # the first waits for what is compiled on first use
+
+    def cost(self, per_pixel: float, per_picture: float) -> float:
+        """Seconds that a validation takes, from what `look` returned."""
+        pixels = sum(sample.objects.size for sample in self.scored)
+        return per_pixel * pixels + per_picture * len(self.shown)
+
+    def limit(self, per_pixel: float, per_picture: float, affordable: float) -> None:
+        """Score only as many images as can be afforded, evenly spread, and at least one.
+
+        Parameters
+        ----------
+        per_pixel, per_picture : float
+            Seconds; see `look`.
+        affordable : float
+            Seconds that a validation may take.
+        """
+        order = _spread(len(self.samples))
+        pixels = np.cumsum([self.samples[place].objects.size for place in order])
+        costs = per_pixel * pixels + per_picture * np.arange(1, len(order) + 1).clip(max=SHOWN)
+        self._score_only(max(1, int(np.searchsorted(costs, affordable, side="right"))))
+        if len(self.scored) < len(self.samples):
+            self.limited = (
+                f"scores are those of {len(self.scored)} of {len(self.samples)} validation images, evenly "
+                f"spread: more than {affordable:.0f} s of this run are not spent on a validation"
+            )
+
+    @property
+    def shown(self) -> list[Sample]:
+        """Images that are drawn."""
+        return [self.samples[place] for place in _spread(len(self.samples))[: min(SHOWN, len(self.scored))]]
+
+    def finish(self, is_late: Callable[[], bool] = lambda: False) -> None:
         """Fit temperature and post-processing of the best model; take its scores and pictures once more.
 
-        Not before: models are chosen among by one and the same processing.
+        Not before: models are chosen among by one and the same processing. On no more pixels than are
+        scored, and only until `is_late`.
         """
+        self.tuned_on = tuning_set(self.tuned_on, self.scored)
+        names = {"tuned_on": [sample.name for sample in self.tuned_on]}
         best, last = (self.output / f"{name}.safetensors" for name in ("model", "last"))
         network, _ = load_model(best)
         before = {"ece_at_temperature_1": self.best["ece"]}
-        fitted = self._fitted(network)
-        self.header = self.header.model_copy(update=fitted)
+        fitted = self._fitted(network, is_late)
+        self.header = self.header.model_copy(update=fitted | {"provenance": self.header.provenance | names})
         after = self._scores(network)
         self.best = self.best | after.row() | before
         self.reliability[f"temperature {self.header.temperature:g}"] = after.reliability
@@ -162,13 +183,23 @@ class Validation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
-        return {"best": self.best, "history": self.history, "provenance": self.header.provenance}
+        return {
+            "best": self.best,
+            "history": self.history,
+            "provenance": self.header.provenance,
+            "scored": len(self.scored),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from an interrupted run."""
         self.best, self.history = state["best"], state["history"]
+        self._score_only(state["scored"])
 
-    def _fitted(self, network: Network) -> dict[str, Any]:
+    def _score_only(self, count: int) -> None:
+        places = sorted(_spread(len(self.samples))[:count])
+        self.scored = [self.samples[place] for place in places]
+
+    def _fitted(self, network: Network, is_late: Callable[[], bool]) -> dict[str, Any]:
         """Temperature and, at that temperature, post-processing that suit the training images."""
         predicted = self._predict(network, self.tuned_on)
         if self.header.object_diameter_px is None:  # of many classes, all images at once would be too much
@@ -176,28 +207,31 @@ class Validation(Callback):
         probabilities = list(predicted)
         temperature = fit_temperature(self.tuned_on, probabilities)
         foregrounds = [tempered(one, temperature)[1] for one in probabilities]
-        tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing)
+        tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing, is_late)
         return {"temperature": temperature, "postprocessing": tuned}
 
     def _scores(self, network: Network) -> Scores:
-        probabilities = []
-        for sample, probability in zip(self.samples, self._predict(network, self.samples), strict=True):
+        probabilities, shown = [], [sample.name for sample in self.shown]
+        self.comparisons = {}
+        for sample, probability in zip(self.scored, self._predict(network, self.scored), strict=True):
             probabilities.append(probability)
-            if len(probabilities) <= SHOWN:
+            if sample.name in shown:
                 self._draw(sample, probability)
-        scores = score(self.samples, probabilities, self.header.postprocessing)
+        scores = score(self.scored, probabilities, self.header.postprocessing, self.kind)
         self.curve = scores.curve
         return scores
 
-    def _predict(self, network: Network, samples: list[Sample]) -> Iterator[Array]:
+    def _predict(self, network: Network, samples: list[Sample]) -> Generator[Array]:
         """Probabilities (C, H, W) of whole images, one after the other."""
         segmenter = Segmenter(network.eval(), self.header, device=self.device)
-        for sample in samples:
-            yield segmenter(sample.image, axes="CYX").probabilities
-        network.train()
+        try:
+            for sample in samples:
+                yield segmenter(sample.image, axes="CYX").probabilities
+        finally:
+            network.train()
 
     def _draw(self, sample: Sample, probability: Array) -> None:
-        if has_objects(self.samples, len(probability)):
+        if self.kind != "areas":
             ids = instances(probability[1], self.header.postprocessing)
             truth = counted_objects(sample)
             found = pictures.differences(ids, truth, counted=sample.classes != IGNORE)
@@ -212,7 +246,6 @@ class Validation(Callback):
         io.write_overlay(path, pictures.side_by_side(list(drawn.panels.values()), list(drawn.panels)))
 
     def _log(self, trainer: Trainer, row: dict[str, float]) -> None:
-        self.history.append(row)
         io.write_csv(
             self.output / "metrics.csv", COLUMNS, [[r.get(c, "") for c in COLUMNS] for r in self.history]
         )
@@ -221,15 +254,11 @@ class Validation(Callback):
                 {f"validation/{name}": row[name] for name in COLUMNS[3:] if name in row}, trainer.global_step
             )
 
-    def _keep(self, module: TrainingModule, row: dict[str, float]) -> bool:
-        """Write the model, and tell whether it is the best so far."""
+    def _keep(self, network: Network, row: dict[str, float], *, is_best: bool) -> None:
         header = self._with_result(row)
-        save_model(self.output / "last.safetensors", module.best_weights, header)
-        is_best = row["score"] >= self.best.get("score", -1.0)
+        save_model(self.output / "last.safetensors", network, header)
         if is_best:
-            self.best = row
-            save_model(self.output / "model.safetensors", module.best_weights, header)
-        return is_best
+            save_model(self.output / "model.safetensors", network, header)
 
     def _with_result(self, row: dict[str, float]) -> ModelHeader:
         provenance = self.header.provenance | {"validation": row}
@@ -238,3 +267,15 @@ class Validation(Callback):
 
 def _file_name(name: str) -> str:
     return name.replace("[", "-").replace("]", "").replace("/", "-")
+
+
+def _spread(count: int) -> list[int]:
+    """The numbers below `count` in an order every beginning of which is spread evenly: bits reversed."""
+    return sorted(range(count), key=lambda number: f"{number:b}"[::-1].ljust(64, "0"))
+
+
+def _middle(sample: Sample) -> Sample:
+    """What lies within a square of `WINDOW` pixels in the middle of an image."""
+    starts = [max(0, (side - WINDOW) // 2) for side in sample.objects.shape]
+    y, x = (slice(start, start + WINDOW) for start in starts)
+    return replace(sample, image=sample.image[:, y, x], objects=sample.objects[y, x])

@@ -1,0 +1,63 @@
+"""Whether `ushape train --time` keeps its deadline, and how often there are new pictures.
+
+    python benchmarks/deadline.py --minutes 1 2
+
+Seconds from the start of Python to its end, on ISBI 2012 and on DSB 2018. A run on a busy processor counts,
+too: what is kept free is measured in the run itself.
+"""
+
+import argparse
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
+
+
+def run(data: Path, minutes: float, output: Path) -> tuple[float, list[float], str]:
+    """Train once; seconds in all, seconds at which a picture was new, and the last line of scores."""
+    shutil.rmtree(output, ignore_errors=True)
+    ushape = Path(sys.executable).with_name("ushape")
+    words = [ushape, "train", data, "--output", output, "--time", f"{minutes:g}m", "--device", "cpu"]
+    pictures, latest, begun = [], 0.0, time.monotonic()
+    with subprocess.Popen(map(str, words), stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            time.sleep(0.2)
+            newest = max((path.stat().st_mtime for path in output.glob("validation/*.png")), default=0.0)
+            if newest > latest:
+                latest = newest
+                pictures.append(time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        assert process.stdout is not None
+        lines = process.stdout.read().splitlines()
+    assert process.returncode == 0, lines
+    return seconds, pictures, next(line for line in reversed(lines) if " step " in line)
+
+
+def main() -> None:
+    """Make all runs and print the table."""
+    parser = argparse.ArgumentParser(description="Whether --time is kept.")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of isbi2012/, dsb2018/")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2])
+    parser.add_argument("--only", nargs="+", default=["isbi2012", "dsb2018"])
+    parser.add_argument("--output", type=Path, default=Path("runs/deadline"))
+    options = parser.parse_args()
+    print(f"load before: {os.getloadavg()[0]:.1f}\n")
+    print("| data | asked for | seconds | off | first picture | longest without a new one |")
+    print("|---|---|---|---|---|---|")
+    for minutes, name in itertools.product(options.minutes, options.only):
+        seconds, pictures, last = run(options.data / name, minutes, options.output / f"{name}-{minutes:g}")
+        pauses = [after - before for before, after in itertools.pairwise([*pictures, seconds])]
+        off = 100 * (seconds / (60 * minutes) - 1)
+        shown = f"{pictures[0]:.0f} s | {max(pauses):.0f} s"
+        print(f"| {name} | {minutes:g} min | {seconds:.1f} | {off:+.1f} % | {shown} |", flush=True)
+        print(last, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
