@@ -185,3 +185,15 @@ def test_where_nothing_counts_nothing_is_wrong(stack):
     assert (error.score, error.pixels) == (0, 0)
     assert set(error.by_slice) == {Mismatches(0, 0, 0, 0, 0, 0)}
     assert {score.score for score in metrics.v_scores(p, truth, ignored=everywhere)} == {1}
+
+
+@settings(deadline=None)
+@given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))), st.sampled_from([4, 8]))
+def test_components_are_those_of_scipy(binary, connectivity):
+    """Version 4.1.1 of connected-components-3d fails on some 8-connected masks of dtype bool."""
+    ids = metrics.label_components(binary, connectivity)
+    expected, count = ndimage.label(binary, np.ones((3, 3)) if connectivity == 8 else None)
+    assert ids.max() == count
+    assert len(set(zip(ids.ravel().tolist(), expected.ravel().tolist(), strict=True))) == len(
+        np.unique(expected)
+    )

@@ -130,8 +130,10 @@ def label_components(binary: Array, connectivity: Literal[4, 8] = 4) -> NDArray[
     """
     import cc3d
 
+    # As numbers: version 4.1.1 counts background to objects of a bool array whose corners count as touching.
+    plain = np.ascontiguousarray(binary != 0, np.uint8)
     labels: NDArray[np.int32] = cc3d.connected_components(
-        np.ascontiguousarray(binary != 0), connectivity=connectivity, out_dtype=np.uint32
+        plain, connectivity=connectivity, out_dtype=np.uint32
     ).astype(np.int32)
     return labels
 
