@@ -8,11 +8,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import zoom
 
 from ushape.augment import Deformation, generator, random_tile
-from ushape.weight_map import border_weights, cut_gap, tail_px, targets
+from ushape.weight_map import border_weights, cut_gap, falk_tail_px, falk_weights, tail_px, targets
 
 PLANES = arrays.arrays(
     np.int32,
     st.tuples(st.integers(1, 14), st.integers(1, 14)),
+    elements=st.sampled_from([0, 0, 0, 1, 2, 3, 9]),
+)
+VOLUMES = arrays.arrays(
+    np.int32,
+    st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 8)),
     elements=st.sampled_from([0, 0, 0, 1, 2, 3, 9]),
 )
 TURNS = st.sampled_from([np.rot90, np.flipud, np.fliplr, np.transpose])
@@ -42,6 +47,28 @@ def test_the_names_of_objects_do_not_matter(objects, names):
     assert_array_equal(cut_gap(renamed) > 0, cut_gap(objects) > 0)
 
 
+@settings(deadline=None)  # the first example compiles
+@given(VOLUMES, st.permutations([0, 1, 2]), st.permutations([1.0, 2.0, 0.75]))
+def test_weights_of_a_volume_do_not_depend_on_the_order_of_its_axes(objects, order, spacing):
+    turned = objects.transpose(order)
+    assert_array_equal(cut_gap(turned), cut_gap(objects).transpose(order))
+    assert_array_equal(border_weights(turned), border_weights(objects).transpose(order))
+    sizes = tuple(spacing[axis] for axis in order)
+    expected = border_weights(objects, spacing=tuple(spacing)).transpose(order)
+    # Rounded squares of distances are added in another order.
+    assert_allclose(border_weights(turned, spacing=sizes), expected, rtol=0, atol=1e-6)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(VOLUMES, st.integers(0, 5))
+def test_a_plane_alone_is_a_volume_of_one_slice(objects, at):
+    plane = objects[at % len(objects)]
+    assert_array_equal(border_weights(plane[None])[0], border_weights(plane))
+    assert_array_equal(border_weights(plane[None], spacing=(7, 1, 1))[0], border_weights(plane))
+    assert_array_equal(cut_gap(plane[None])[0], cut_gap(plane))
+    assert_array_equal(falk_weights(plane[None])[0], falk_weights(plane))
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32), st.integers(5, 30), st.sampled_from([(5.0, 10.0), (2.0, 3.0)]))
 def test_a_margin_of_tail_px_decides_the_weights_of_a_tile(seed, coarse, strength):
@@ -59,6 +86,24 @@ def test_a_margin_of_tail_px_decides_the_weights_of_a_tile(seed, coarse, strengt
     classes_in, weights_in = targets(window, object_class, np.array([1, 2]), crop=tail, **options)
     assert_array_equal(classes_in, classes[y : y + 20, x : x + 20])
     # What lies beyond the margin adds terms below 1e-6, which are taken as 0 in both.
+    assert_array_equal(weights_in, weights[y : y + 20, x : x + 20])
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32), st.integers(5, 30), st.booleans())
+def test_a_margin_of_falk_tail_px_decides_the_later_weights_of_a_tile(seed, coarse, separate):
+    tail = falk_tail_px()
+    rng = np.random.default_rng(seed)
+    objects = zoom(rng.integers(0, 40, (coarse, coarse)), 180 / coarse, order=0)[:180, :180]
+    objects[rng.random(objects.shape) < rng.choice([0.3, 0.99, 0.999])] = 0
+    object_class = np.resize([0, 1, 2], 40).astype(np.uint8)
+    y, x = rng.integers(0, 180 - 2 * tail - 20, 2) + tail
+    options = {"border": "falk", "separate": separate}
+    classes, weights = targets(objects, object_class, np.ones(3), **options)
+    window = objects[y - tail : y + 20 + tail, x - tail : x + 20 + tail]
+    classes_in, weights_in = targets(window, object_class, np.ones(3), crop=tail, **options)
+    assert_array_equal(classes_in, classes[y : y + 20, x : x + 20])
+    # Terms below 1e-6 are taken as 0 in both; a distance that a float32 rounds is rounded in both.
     assert_array_equal(weights_in, weights[y : y + 20, x : x + 20])
 
 

@@ -12,7 +12,7 @@ from ushape.augment import GreyValues
 from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
 from ushape.training.feed import TileData, share_of_step
-from ushape.training.recipe import FAST
+from ushape.training.recipe import FAST, Recipe
 from ushape.training.tiles import Tile, TileDataset, tile_size
 
 GEOMETRY = UNet(width=1, depth=2).geometry
@@ -33,8 +33,8 @@ def stripes(seed: int) -> Sample:
     )
 
 
-def dataset(seed: int = 0, samples: Callable[[int], Sample] = stripes) -> TileDataset:
-    return TileDataset([samples(0), samples(1)], PLAIN, GEOMETRY, Normalization(), seed=seed)
+def dataset(seed: int = 0, samples: Callable[[int], Sample] = stripes, recipe: Recipe = PLAIN) -> TileDataset:
+    return TileDataset([samples(0), samples(1)], recipe, GEOMETRY, Normalization(), seed=seed)
 
 
 def equal(left: Tile, right: Tile) -> bool:
@@ -72,6 +72,19 @@ def test_classes_lie_where_the_image_shows_them(number: int) -> None:
     bright = inner > (tile["image"].min() + tile["image"].max()) / 2
     # Half a pixel of interpolation at the outlines; a shift by 2 px would differ on more than 5 %.
     assert (bright == (tile["classes"] == 1)).float().mean() > 0.97
+
+
+def test_the_border_of_a_recipe_decides_the_weights() -> None:
+    """The same tile with the paper's weights, by default, and with those its authors published later."""
+    paper, later = dataset()[0], dataset(recipe=PLAIN.model_copy(update={"border": "falk"}))[0]
+    assert PLAIN.border == "ronneberger"
+    assert torch.equal(paper["image"], later["image"])
+    inside, outside = later["classes"] == 1, later["classes"] == 0
+    assert torch.all(later["weights"][inside] == 1)
+    assert later["weights"][outside].min() >= np.float32(0.1)
+    assert len(paper["weights"][inside].unique()) == 1
+    # Gaps of both kinds lie within objects; elsewhere the classes are the same.
+    assert torch.all(paper["classes"] <= later["classes"])
 
 
 def test_half_of_the_tiles_show_pixels_as_they_are() -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ushape import weight_map_on_device
 from ushape.augment import on_device
+from ushape.errors import ConfigError
 from ushape.training.tiles import Tile, TileDataset
 
 _SHARE = 4
@@ -19,9 +20,20 @@ class DeviceTiles:
     ----------
     dataset : TileDataset
     device : torch.device
+
+    Raises
+    ------
+    ConfigError
+        If the recipe wants the weights of Falk 2019, which are made on the CPU only.
     """
 
     def __init__(self, dataset: TileDataset, device: torch.device) -> None:
+        if dataset.recipe.border != "ronneberger":
+            raise ConfigError(
+                f"tiles with border {dataset.recipe.border!r} are made on the CPU only; "
+                "give augment_on 'auto' or 'cpu'"
+            )
+
         def uploaded(array: object, dtype: torch.dtype) -> Tensor:
             return torch.from_numpy(np.asarray(array)).to(device, dtype)
 
@@ -70,12 +82,12 @@ class DeviceTiles:
 
 
 def fits_on(device: torch.device, dataset: TileDataset) -> bool:
-    """Whether `device` is a GPU that can keep the images beside the network.
+    """Whether `device` is a GPU that can keep the images beside the network and make such tiles.
 
     Its whole memory is asked for, not what is free: the answer, and with it the run, does not depend on the
     moment.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or dataset.recipe.border != "ronneberger":
         return False
     needed = sum(4 * (image.size + image[0].size) for image in dataset.images)
     return bool(needed * _SHARE <= torch.cuda.get_device_properties(device).total_memory)

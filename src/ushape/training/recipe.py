@@ -26,8 +26,11 @@ class Recipe(Frozen):
         Input height and width of the largest tile, in pixels.
     tiles : int or None
         Tiles per step; None: one of the largest, or as many smaller ones as cost the same.
+    border : {"ronneberger", "falk"}
+        Form of gap and weights: the paper's, or the one its authors published later; see
+        `ushape.weight_map.targets`.
     border_w0, border_sigma_px : float
-        Border weight map, Ronneberger 2015, eq. 2.
+        Border weight map, Ronneberger 2015, eq. 2; the later form has numbers of its own.
     elastic_std_px : float
         Standard deviation of the displacements on the 3x3 grid, in pixels.
     scale : tuple of float
@@ -56,6 +59,7 @@ class Recipe(Frozen):
     ema: float
     tile: int
     tiles: int | None = None
+    border: Literal["ronneberger", "falk"] = "ronneberger"
     border_w0: float = 10.0
     border_sigma_px: float = 5.0
     elastic_std_px: float = 10.0

@@ -80,7 +80,10 @@ class TileDataset(Dataset[Tile]):
         )
         self.tiles_per_step = recipe.tiles or self.tiles_per_step
         self.size_out = geometry.output_size(self.size_in)
-        self.tail = weight_map.tail_px(recipe.border_sigma_px, recipe.border_w0)
+        if recipe.border == "falk":
+            self.tail = weight_map.falk_tail_px()
+        else:
+            self.tail = weight_map.tail_px(recipe.border_sigma_px, recipe.border_w0)
         self.size_objects = self.size_out + 2 * self.tail
 
     def __getitem__(self, number: int) -> Tile:
@@ -102,6 +105,7 @@ class TileDataset(Dataset[Tile]):
             sample.object_class,
             self.balance,
             separate=len(self.balance) == 2,
+            border=self.recipe.border,
             w0=self.recipe.border_w0,
             sigma_px=self.recipe.border_sigma_px,
             crop=self.tail,
