@@ -95,3 +95,11 @@ def test_a_place_that_is_not_known_is_refused() -> None:
         ConfigError, match=re.escape("augment_on must be 'auto', 'cpu' or 'device', got 'gpu'")
     ):
         TileData(None, augment_on="gpu")  # type: ignore[arg-type]
+
+
+def test_the_later_form_of_the_weights_is_made_on_the_cpu() -> None:
+    falk = STILL.model_copy(update={"border": "falk"})
+    tiles = batches(falk, "auto", count=1)[0]
+    assert torch.all(tiles["weights"][tiles["classes"] == 1] == 1)
+    with pytest.raises(ConfigError, match="tiles with border 'falk' are made on the CPU only"):
+        batches(falk, "device")
