@@ -13,6 +13,7 @@ from ushape.config import Normalization
 from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.training import train
+from ushape.training.device_tiles import fits_on
 from ushape.training.feed import TileData
 from ushape.training.recipe import FAST, Recipe
 from ushape.training.tiles import TileDataset
@@ -99,6 +100,9 @@ def test_a_place_that_is_not_known_is_refused() -> None:
 
 def test_the_later_form_of_the_weights_is_made_on_the_cpu() -> None:
     falk = STILL.model_copy(update={"border": "falk"})
+    geometry = UNet(width=1, depth=2).geometry
+    dataset = TileDataset([sample(0, (110, 130))], falk, geometry, Normalization(), seed=3)
+    assert not fits_on(torch.device("cuda"), dataset)  # without asking for its memory
     tiles = batches(falk, "auto", count=1)[0]
     assert torch.all(tiles["weights"][tiles["classes"] == 1] == 1)
     with pytest.raises(ConfigError, match="tiles with border 'falk' are made on the CPU only"):

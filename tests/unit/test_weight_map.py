@@ -142,7 +142,8 @@ class TestBorderWeights:
         ids = np.r_[0, rng.choice(2**31 - 1, 30, replace=False)]
         objects = np.kron(rng.integers(1, 31, (6, 6)), np.ones((8, 8), int))
         objects[rng.random(objects.shape) < background] = 0
-        assert_array_equal(border_weights(ids[objects]), border_weights(objects))
+        for options in ({}, {"sigma_px": 1.0, "crop": 8}):  # the second reads nothing beyond the array
+            assert_array_equal(border_weights(ids[objects], **options), border_weights(objects, **options))
 
     @pytest.mark.parametrize("shape", [(150, 40), (70, 12, 10)])
     @pytest.mark.parametrize("crop", [0, 3])
