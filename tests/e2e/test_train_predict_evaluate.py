@@ -196,10 +196,14 @@ def test_an_interrupted_run_keeps_a_model_and_goes_on_to_the_same_bits(
 def test_a_second_ctrl_c_ends_at_once_and_says_how_to_go_on(discs: Path, tmp_path: Path) -> None:
     words = [discs, "--output", tmp_path / "run", "--steps", 1000, *SMALL]
     with training(*words) as process:
-        wait_for(tmp_path / "run" / "checkpoint" / "state.json", process)
-        while process.poll() is None:  # one, and another as soon as the first has been heard
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.02)
+        state = tmp_path / "run" / "checkpoint" / "state.json"
+        wait_for(state, process)
+        saved = state.stat().st_ino
+        process.send_signal(signal.SIGINT)
+        # Heard when a checkpoint is written; what comes after that takes a second at least.
+        while process.poll() is None and not (state.exists() and state.stat().st_ino != saved):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out
     (line,) = err.splitlines()
