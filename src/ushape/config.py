@@ -17,6 +17,9 @@ from pydantic import (
 
 from ushape.errors import ConfigError
 
+PixelSize = tuple[float, float]
+"""Height and width of a pixel in micrometres."""
+
 IGNORE = 255
 """Class index of pixels that do not count, in training and in every score."""
 
@@ -184,13 +187,23 @@ class Postprocessing(Frozen):
             place = f"{first['loc'][0]} {first['input']!r}: " if first["loc"] else ""
             raise ConfigError(f"objects cannot be found so: {place}{what[:1].lower()}{what[1:]}") from error
 
+    def at_scale(self, scale: float) -> Self:
+        """Settings that do to an image what these do to the same image magnified by `scale`.
+
+        Lengths in pixels are divided by it, areas by its square.
+        """
+        if scale == 1:
+            return self
+        lengths = {"seed_depth_px": self.seed_depth_px / scale, "foi_px": round(self.foi_px / scale)}
+        return self.model_copy(update={"min_area": round(self.min_area / scale**2), **lengths})
+
     def in_words(self) -> str:
         """Every setting that has an effect, in one line."""
         words = [f"above {self.threshold:g}", f"{self.connectivity}-connected"]
         if self.split == "probability":
             words.append(f"split between peaks above {self.seed_threshold:g}")
         if self.split == "distance":
-            words.append(f"split between peaks of the distance {self.seed_depth_px:g} px deep")
+            words.append(f"split between peaks of the distance {self.seed_depth_px:.4g} px deep")
         if self.fill_holes:
             words.append("holes filled")
         if self.min_area:
@@ -222,7 +235,7 @@ class ModelHeader(Frozen):
     classes: tuple[ClassInfo, ...]
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     postprocessing: Postprocessing = Postprocessing()
-    pixel_size_um: tuple[float, float] | None = None
+    pixel_size_um: PixelSize | None = None
     object_diameter_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     provenance: dict[str, Any] = {}
 
@@ -305,6 +318,29 @@ def parse_bytes(text: str) -> int:
     if size < 1:
         raise ConfigError(f"not a size in bytes: {text!r}; write for example 4GB or 512MB")
     return int(size)
+
+
+def parse_pixel_size(given: float | str | PixelSize) -> PixelSize:
+    """Height and width of a pixel in micrometres, such as 0.5 or "0.5,0.4".
+
+    Raises
+    ------
+    ConfigError
+        If they are not one or two numbers above 0.
+
+    Examples
+    --------
+    >>> parse_pixel_size(0.5), parse_pixel_size("0.5,0.4")
+    ((0.5, 0.5), (0.5, 0.4))
+    """
+    parts = given if isinstance(given, tuple) else str(given).split(",")
+    try:
+        sizes = [float(part) for part in parts]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (1, 2) or not all(0 < size < float("inf") for size in sizes):
+        raise ConfigError(f"--pixel-size {given} is not valid; give micrometres: 0.5, or height,width")
+    return sizes[0], sizes[-1]
 
 
 def parse_area(text: str) -> dict[str, Any]:

@@ -570,6 +570,12 @@ cases(
     (["--device", "quantum"], ("'quantum'", "use auto or cpu")),
     (["--max-memory", "much"], ("'much'", "4GB")),
     (["--max-memory", "10MB"], ("the smallest one takes", "raise the limit (--max-memory)")),
+    (["--scale", "0"], ("--scale 0 is not possible", "from 0.01 to 100")),
+    (["--scale", "nan"], ("--scale nan is not possible", "from 0.01 to 100")),
+    (["--scale", "90", "--max-memory", "700MB"], ("8640 x 10800 px", "give a smaller --scale")),
+    (["--scale", "2", "--pixel-size", "0.5"], ("--scale or --pixel-size, not both",)),
+    (["--pixel-size", "0"], ("--pixel-size 0 is not valid", "give micrometres")),
+    (["--pixel-size", "0.5"], ("did not tell the size of their pixels", "give --scale")),
 )
 
 

@@ -335,3 +335,13 @@ def test_a_budget_that_cannot_be(discs: Path, ushape, tmp_path: Path, option: tu
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_images_of_another_magnification(discs: Path, trained: Path, ushape, tmp_path: Path) -> None:
+    large, out = tmp_path / "large.png", tmp_path / "out"
+    Image.open(discs / "images" / "d0.png").resize((240, 192)).save(large)
+    done = ushape("predict", trained / "model.safetensors", large, "--output", out, "--scale", 0.5)
+    assert done.returncode == 0, done.stderr
+    assert "large.png: 192 x 240 px, scale 0.5, 1 tile" in done.stdout
+    assert np.asarray(Image.open(out / "large_classes.png")).shape == (192, 240)
+    assert json.loads((out / "large.json").read_text())["scale"] == [0.5, 0.5]

@@ -44,6 +44,14 @@ def predict(
     foi: Annotated[
         int | None, typer.Option(min=0, help="Drop objects entirely within this many px of the border.")
     ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Magnify images by this for the network: 0.5 for objects twice as large."),
+    ] = None,
+    pixel_size: Annotated[
+        str | None,
+        typer.Option(help="Micrometres per pixel of the images, or height,width: gives the scale."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -79,6 +87,8 @@ def predict(
                 overlay=overlay,
                 layout=layout,
                 postprocessing=changes,
+                scale=scale,
+                pixel_size=pixel_size,
                 overwrite=overwrite,
                 device=device,
                 progress=screen.show_tiles,
@@ -116,6 +126,8 @@ class _Screen:
             self._print(result.objects_in_words)
         self.done.append(result.input.name)
         self._print(result.summary)
+        for line in result.warnings:
+            self._print(line)
 
     def _print(self, line: str) -> None:
         self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)

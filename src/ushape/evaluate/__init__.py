@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ushape.config import PixelSize
 from ushape.data.masks import ignored_label, number_of_classes
 from ushape.errors import ConfigError
-from ushape.evaluate.boundaries import PixelSize, Tolerance, parse_tolerance
+from ushape.evaluate.boundaries import Tolerance, parse_tolerance
 from ushape.evaluate.evaluation import Evaluation, Place
 from ushape.evaluate.names import (
     BOUNDARY_METRICS,

@@ -11,13 +11,12 @@ from typing import Literal
 import numpy as np
 
 from ushape import metrics
+from ushape.config import PixelSize, parse_pixel_size
 from ushape.errors import ConfigError, DataError
 from ushape.evaluate.planes import Plane
 from ushape.evaluate.scored import Row, Scored, mean_over
 from ushape.evaluate.views import Views
 from ushape.io import read_image
-
-PixelSize = tuple[float, float]
 
 _EMPTY = {
     "boundary_f1": "0",
@@ -78,7 +77,7 @@ def parse_tolerance(tolerance: float | str | None, pixel_size: float | str | Pix
     unit: Literal["px", "um"] = "um" if match[2] == "um" else "px"
     if pixel_size is not None and unit == "px":
         raise ConfigError("--pixel-size is used with a tolerance in micrometres; give one: --tolerance 1um")
-    return Tolerance(float(match[1]), unit, None if pixel_size is None else _pixel_size(pixel_size))
+    return Tolerance(float(match[1]), unit, None if pixel_size is None else parse_pixel_size(pixel_size))
 
 
 def boundary_scores(planes: Sequence[Plane], views: Views, tolerance: Tolerance) -> Scored:
@@ -153,14 +152,3 @@ def _conventions(tolerance: Tolerance, classes: int) -> tuple[str, ...]:
 @lru_cache(maxsize=8)  # a stack asks once per plane
 def _stored(path: Path) -> PixelSize | None:
     return read_image(path).pixel_size_um
-
-
-def _pixel_size(given: float | str | PixelSize) -> PixelSize:
-    parts = given if isinstance(given, tuple) else str(given).split(",")
-    try:
-        sizes = [float(part) for part in parts]
-    except ValueError:
-        sizes = []
-    if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
-        raise ConfigError(f"--pixel-size {given} is not valid; give micrometres: 0.5, or height,width")
-    return sizes[0], sizes[-1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ushape.backends import Precision
 from ushape.checkpoint import model_hash, read_header
-from ushape.config import Postprocessing
+from ushape.config import PixelSize
 from ushape.errors import ConfigError, DataError
 from ushape.io import (
     output_folder,
@@ -24,6 +24,7 @@ from ushape.io import (
     write_probabilities,
 )
 from ushape.predict.record import objects_in_words, record_of, speed, summary
+from ushape.predict.scaling import find_scale
 from ushape.predict.segmentation import Segmentation
 from ushape.predict.segmenter import Segmenter
 from ushape.predict.targets import (
@@ -75,6 +76,11 @@ class FileResult:
         return summary(self.input.name, self.report)
 
     @property
+    def warnings(self) -> list[str]:
+        """What looks wrong, a line each."""
+        return [f"{self.input.name}: warning: {line}" for line in self.report["warnings"]]
+
+    @property
     def objects_in_words(self) -> str | None:
         """One line: how objects were found; None if they were not looked for."""
         return objects_in_words(self.report)
@@ -93,6 +99,8 @@ def predict_files(
     outlines: bool = False,
     layout: str = "plain",
     postprocessing: Mapping[str, Any] | None = None,
+    scale: float | None = None,
+    pixel_size: float | str | PixelSize | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
@@ -123,7 +131,9 @@ def predict_files(
         "ctc": nothing but object ids of 16 bits and JSON, as the Cell Tracking Challenge names them:
         `01/t007.tif` becomes `01_RES/mask007.tif`, also where there is no object.
     postprocessing : mapping, optional
-        Settings of `Postprocessing` that replace those of the model.
+        Settings of `Postprocessing`, in pixels of the images, that replace those of the model.
+    scale, pixel_size
+        See `Segmenter`.
     overwrite : bool
         Replace results that exist.
     progress : callable, optional
@@ -166,16 +176,20 @@ def predict_files(
     if not overwrite:
         require_free(targets)
     # A wrong model is found before a folder is made.
-    finding = read_header(model).postprocessing.changed(changes)
+    header = read_header(model)
+    header.postprocessing.changed(changes)
+    find_scale(header, scale, pixel_size)
+    options: dict[str, Any] = {"scale": scale, "pixel_size": pixel_size, "postprocessing": changes}
     with output_folder(folder):
-        segmenter, identity = _load(model, device, finding), model_hash(model)
+        segmenter, identity = Segmenter.load(model, device=device), model_hash(model)
         results = []
         for number, (path, outputs) in enumerate(targets.items(), start=1):
             message = path.name if len(targets) == 1 else f"{path.name} ({number} of {len(targets)})"
             started = time.perf_counter()
             with all_or_none(outputs.values()):
                 image = read_image(path)
-                segmentation = segmenter(image, precision, max_memory, progress=_named(progress, message))
+                show = _named(progress, message)
+                segmentation = segmenter(image, precision, max_memory, progress=show, **options)
                 (_write_frame if layout == "ctc" else _write_results)(segmentation, outputs)
                 record = record_of(segmentation, with_objects=bool(_OF_OBJECTS & outputs.keys()))
                 record["model"] |= {"file": str(model), "sha256": identity}
@@ -198,12 +212,6 @@ def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]
         raise ConfigError(
             f"{option} says how to find objects, but none are asked for; add --instances or --outlines"
         )
-
-
-def _load(model: str | Path, device: str, postprocessing: Postprocessing) -> Segmenter:
-    segmenter = Segmenter.load(model, device=device)
-    segmenter.header = segmenter.header.model_copy(update={"postprocessing": postprocessing})
-    return segmenter
 
 
 def _named(progress: Progress | None, message: str) -> Callable[[int, int], None] | None:

@@ -7,6 +7,7 @@ import numpy as np
 from ushape.backends import peak_memory
 from ushape.config import Postprocessing
 from ushape.instances.measurements import has_square_pixels
+from ushape.predict.scaling import diameter_mismatch, in_words, pixel_size_mismatch
 from ushape.predict.segmentation import Segmentation
 
 
@@ -33,6 +34,7 @@ def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, An
             "dtype": str(image.array.dtype),
             "pixel_size_um": image.pixel_size_um,
         },
+        "scale": list(segmentation.scale),
         "tiles": {
             "number": len(plan),
             "keep": plan.keep,
@@ -45,9 +47,10 @@ def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, An
         "device": str(segmentation.backend.device),
         "average": "none",
         "classes": _class_areas(segmentation),
-        "postprocessing": segmentation.header.postprocessing.model_dump() if with_objects else None,
+        "postprocessing": segmentation.postprocessing.model_dump() if with_objects else None,
         "objects": len(segmentation.objects()["id"]) if with_objects else None,
         "notes": _notes(segmentation, with_objects),
+        "warnings": _warnings(segmentation, with_objects),
     }
 
 
@@ -72,8 +75,10 @@ def summary(name: str, record: dict[str, Any]) -> str:
         "exact" if record["precision"] != "bf16" else "bf16",
         f"{record['seconds']:.1f} s",
     ]
+    if record["scale"] != [1.0, 1.0]:
+        parts.insert(1, f"scale {in_words(tuple(record['scale']))}")
     if record["objects"] is not None:
-        parts.insert(3, f"{record['objects']} objects")
+        parts.insert(-1, f"{record['objects']} objects")
     return f"{name}: {', '.join(parts)}"
 
 
@@ -92,6 +97,14 @@ def _notes(segmentation: Segmentation, with_objects: bool) -> list[str]:
         pixels = f"pixels of {size[0]:g} x {size[1]:g} um"
         notes.append(f"{pixels} are not square: objects have no perimeter in um")
     return notes
+
+
+def _warnings(segmentation: Segmentation, with_objects: bool) -> list[str]:
+    header, scale = segmentation.header, segmentation.scale
+    found = [pixel_size_mismatch(header, segmentation.image.pixel_size_um, scale)]
+    if with_objects:
+        found.append(diameter_mismatch(header, segmentation.objects()["area_px"], scale))
+    return [line for line in found if line is not None]
 
 
 def _class_areas(segmentation: Segmentation) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 All of it is equal to one pass over the whole image.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from ushape import pictures
 from ushape.backends import PyTorchBackend, resident_memory
 from ushape.config import ModelHeader, Postprocessing
-from ushape.errors import ShapeError
+from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
 from ushape.io import Image
+from ushape.predict.scaling import Scale, in_words, resampled, scaled_size
 from ushape.tiling import TilePlan, plan_for_memory, run_tiled
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +43,10 @@ class Segmentation:
         bf16 they differ from it by the rounding of bf16 itself (measured: logits by 1.5 % of the largest).
     notes : tuple of str
         What was done to the image that the user should know.
+    scale : tuple of float
+        By what height and width were multiplied before the image went through the network.
+    postprocessing : Postprocessing
+        How objects are found, in pixels of the image.
     """
 
     def __init__(
@@ -50,8 +56,11 @@ class Segmentation:
         backend: PyTorchBackend,
         max_memory: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        scale: Scale = (1.0, 1.0),
+        postprocessing: Postprocessing | None = None,
     ) -> None:
-        self.image = image
+        self.image, self.scale = image, scale
+        self.postprocessing = postprocessing or header.postprocessing.at_scale(math.sqrt(scale[0] * scale[1]))
         self.precision = backend.precision
         self.header, self.backend, self._progress = header, backend, progress
         self._planes, self.notes = _channels_for(image, header.architecture.in_channels)
@@ -100,7 +109,7 @@ class Segmentation:
         ConfigError
             If the post-processing cannot be applied; see `ushape.instances.require_applicable`.
         """
-        if postprocessing is None or postprocessing == self.header.postprocessing:
+        if postprocessing is None or postprocessing == self.postprocessing:
             self.compute(instances=True)
             return self._like_image(self._instances)
         self._require_applicable(postprocessing)
@@ -162,7 +171,7 @@ class Segmentation:
         if self._classes is not None and not probabilities and not instances:
             return
         if instances:
-            self._require_applicable(self.header.postprocessing)
+            self._require_applicable(self.postprocessing)
         count, _, height, width = self._planes.shape
         classes = np.empty((count, height, width), np.uint8)
         ids: list[Array] = []
@@ -171,7 +180,7 @@ class Segmentation:
         for place, plane in enumerate(self._each_plane(keep=probabilities or count == 1)):
             classes[place] = plane.argmax(0)
             if instances:
-                ids.append(self._find_objects(plane, self.header.postprocessing))
+                ids.append(self._find_objects(plane, self.postprocessing))
                 tables.append(self._measured(ids[-1], place, plane))
         self._classes = classes
         if instances:
@@ -186,9 +195,13 @@ class Segmentation:
         kept = np.empty((count, self._channels, height, width), np.float32) if keep else None
         self._tiles_done = 0
         for place, values in enumerate(self._planes):
-            image = self.header.normalization.apply(values)
-            out = None if kept is None else kept[place]
-            yield run_tiled(image, self._probabilities_of_tile, self.plan, self._channels, out)
+            image = self.header.normalization.apply(resampled(values, self._network_size, cubic=True))
+            out = None if kept is None or self._is_scaled else kept[place]
+            found = run_tiled(image, self._probabilities_of_tile, self.plan, self._channels, out)
+            found = resampled(found, (height, width))
+            if kept is not None and self._is_scaled:
+                kept[place] = found
+            yield found
         self._probabilities = kept
 
     def _probabilities_of_tile(self, tile: Array) -> Array:
@@ -225,15 +238,35 @@ class Segmentation:
         image = self.image.path or "the image"
         require_applicable(postprocessing, self._planes.shape[-2:], self.image.pixel_size_um, image)
 
+    @property
+    def _network_size(self) -> tuple[int, int]:
+        """Height and width of a plane as the network sees it."""
+        return scaled_size(self._planes.shape[2], self._planes.shape[3], self.scale)
+
+    @property
+    def _is_scaled(self) -> bool:
+        return bool(self._network_size != self._planes.shape[2:])
+
     def _plan(self, max_memory: int | None) -> TilePlan:
         backend = self.backend
-        count, channels, height, width = self._planes.shape
+        count, channels, *size = self._planes.shape
+        height, width = self._network_size
         # Beside the tile: the normalised plane, its probabilities, and the classes of all planes.
-        beside = height * width * (4 * (channels + self._channels) + count) + backend.fixed_bytes
+        beside = (
+            height * width * 4 * (channels + self._channels) + math.prod(size) * count + backend.fixed_bytes
+        )
+        if self._is_scaled:  # the plane and its probabilities at both sizes, and what one axis gives
+            beside += 4 * channels * height * max(width, size[1]) + 8 * self._channels * math.prod(size)
         if max_memory is None:
             budget = backend.available_memory() / 2
         else:
             budget = max_memory - (resident_memory() if backend.device.type == "cpu" else 0)
+        if self._is_scaled and beside > budget:
+            name, free = self.image.path or "the image", max(budget, 0) / 1e9
+            raise ConfigError(
+                f"scale {in_words(self.scale)} makes {name} {height} x {width} px, which takes "
+                f"{beside / 1e9:.1f} GB, but {free:.1f} GB are left; give a smaller --scale"
+            )
         geometry = backend.geometry
         return plan_for_memory(height, width, geometry, backend.bytes_per_input_pixel, budget - beside)
 

@@ -1,6 +1,8 @@
 """A trained network as a function of images."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,10 @@ import numpy as np
 
 from ushape.backends import Precision, PyTorchBackend
 from ushape.checkpoint import load_model
-from ushape.config import ModelHeader, parse_bytes
+from ushape.config import ModelHeader, PixelSize, parse_bytes
 from ushape.io import Image, read_image
 from ushape.models import Network
+from ushape.predict.scaling import find_scale
 from ushape.predict.segmentation import Segmentation
 
 Array = np.ndarray[Any, Any]
@@ -63,6 +66,9 @@ class Segmenter:
         max_memory: int | str | None = None,
         axes: str | None = None,
         *,
+        scale: float | None = None,
+        pixel_size: float | str | PixelSize | None = None,
+        postprocessing: Mapping[str, Any] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
         """Segment an image or a stack.
@@ -79,6 +85,14 @@ class Segmenter:
             available if not given.
         axes : str, optional
             Meaning of the axes in the order stored, such as "ZYX" or "CYX".
+        scale : float, optional
+            The image is magnified by it before it goes through the network, and the probabilities are brought
+            back to its own pixels: 0.5 for objects twice as large as in training.
+        pixel_size : float, str or (float, float), optional
+            Size of a pixel (or height and width) of the image in micrometres, in place of what its file says;
+            the scale follows from that of the training images.
+        postprocessing : mapping, optional
+            Settings of `Postprocessing`, in pixels of the image, that replace those of the model.
         progress : callable, optional
             Called after each tile with the tiles done and their total number.
 
@@ -95,11 +109,16 @@ class Segmenter:
         TilingError
             If `max_memory` is too small for the smallest tile.
         ConfigError
-            If the precision is not known or not possible here.
+            If the precision is not known or not possible here, or the scale or a setting is not possible.
         """
+        factors, size = find_scale(self.header, scale, pixel_size)
+        how = self.header.postprocessing.at_scale(math.sqrt(factors[0] * factors[1]))
         opened = image if isinstance(image, Image) else read_image(image, axes=axes)
         budget = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
-        return Segmentation(opened, self.header, self.backend(precision), budget, progress)
+        if size is not None:
+            opened = replace(opened, pixel_size_um=size)
+        how = how.changed(postprocessing or {})
+        return Segmentation(opened, self.header, self.backend(precision), budget, progress, factors, how)
 
     def backend(self, precision: Precision = "auto") -> PyTorchBackend:
         """What computes the network in this precision; made once."""

@@ -1,0 +1,97 @@
+"""Calibration error of held-out images: as trained, with a temperature, and with a bias per class beside it.
+
+    python benchmarks/calibration.py DATA RUN/model.safetensors [MODEL ...]
+
+Temperature and biases are fitted on the training images that the run itself fitted on; scores are those of
+its validation images. A row per model and way to calibrate; those of a model share one prediction.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from ushape import Segmenter
+from ushape.config import Postprocessing
+from ushape.data import Sample, open_dataset
+from ushape.training.calibration import MOST_PIXELS, fit_temperature, sampled, tempered
+from ushape.training.scores import score
+
+Array = np.ndarray[Any, Any]
+
+
+def biased(probabilities: Array, temperature: float, bias: Array) -> Array:
+    """Probabilities at a temperature, with a number added to the logits of each class."""
+    values = tempered(probabilities, temperature) * np.exp(bias).reshape(-1, *[1] * (probabilities.ndim - 1))
+    return values / values.sum(0)  # type: ignore[no-any-return]
+
+
+def fit_both(samples: list[Sample], probabilities: list[Array]) -> tuple[float, Array]:
+    """The most likely temperature and biases; that of class 0 is 0."""
+    most = MOST_PIXELS // len(samples)
+    parts = [sampled(*pair, most) for pair in zip(samples, probabilities, strict=True)]
+    values = np.concatenate([part for part, _ in parts], axis=1).astype(np.float64)
+    classes = np.concatenate([part for _, part in parts]).astype(np.int64)[np.newaxis]
+
+    def loss(x: Array) -> float:
+        likely = biased(values, float(np.exp(x[0])), np.append(0, x[1:]))
+        return float(-np.log(np.maximum(np.take_along_axis(likely, classes, 0), 1e-38)).mean())
+
+    found = minimize(
+        loss, np.zeros(len(values)), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-7}
+    )
+    return float(np.exp(found.x[0])), np.append(0, found.x[1:])
+
+
+def rows(data: Path, model: Path, validation: str) -> Iterator[tuple[object, ...]]:
+    """Scores of one model, calibrated in three ways."""
+    segmenter = Segmenter.load(model)
+    segmenter.header = segmenter.header.model_copy(update={"temperature": 1.0})
+    run = segmenter.header.provenance
+    training, validating, _, _ = open_dataset(data, validation=validation, seed=run["seed"])
+    samples = {sample.name: sample for sample in [*training, *validating]}
+    fitted, held_out = (
+        [samples[name] for name in run["tuned_on"]],
+        [samples[name] for name in run["held_out"]],
+    )
+    predicted, likely = (
+        [segmenter(sample.image, axes="CYX").probabilities for sample in part] for part in (fitted, held_out)
+    )
+    temperature = fit_temperature(fitted, predicted)
+    both, bias = fit_both(fitted, predicted)
+    ways = {
+        "as trained": likely,
+        f"temperature {temperature:.3f}": [tempered(p, temperature) for p in likely],
+        f"temperature {both:.3f}, bias {', '.join(f'{b:+.3f}' for b in bias[1:])}": [
+            biased(p, both, bias) for p in likely
+        ],
+    }
+    for name, probabilities in ways.items():
+        found = score(
+            held_out, probabilities, Postprocessing(min_area=segmenter.header.postprocessing.min_area)
+        )
+        special = found.v_rand if found.v_rand is not None else found.ap
+        yield model.parent.name, name, found.ece, found.dice, special, found.pixel_error
+
+
+def main() -> None:
+    """Print the table."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("data", type=Path)
+    words.add_argument("models", type=Path, nargs="+")
+    words.add_argument("--validation", default="0.2", help="as it was trained with")
+    chosen = words.parse_args()
+    print(
+        "| model | calibrated by | ECE | Dice | V_rand or AP(0.5) | pixel error |\n|---|---|---|---|---|---|"
+    )
+    for model in chosen.models:
+        for row in rows(chosen.data, model, chosen.validation):
+            cells = (f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row)
+            print("|", " | ".join(cells), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
