@@ -41,6 +41,7 @@ class UNetConfig(Frozen):
     norm: Literal["batch"] | None = None
     dropout: float = Field(default=0.5, ge=0, lt=1)
     variant: Literal["paper", "released"] = "paper"
+    shrink: Literal[1, 2, 4] = 1
 
 
 class Normalization(Frozen):

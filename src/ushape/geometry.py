@@ -27,7 +27,8 @@ class Layer:
     Attributes
     ----------
     kind : {"conv", "pool", "up"}
-        Unpadded convolution, max-pooling, or up-convolution.
+        Unpadded convolution, pooling, or up-convolution. (A bilinear enlargement that keeps what lies
+        between pixels is an "up" and a "conv" of kernel factor + 1.)
     factor : int
         Kernel size of a convolution; factor by which a pooling shrinks and an up-convolution grows.
     """
@@ -153,6 +154,12 @@ class Geometry:
         for layer in self.layers:
             period *= layer.factor if layer.kind == "pool" else 1
         return period
+
+    @property
+    def shrink(self) -> int:
+        """Factor by which the image is shrunk before the first convolution."""
+        first = self.layers[0]
+        return first.factor if first.kind == "pool" else 1
 
     @cached_property
     def smallest(self) -> int:

@@ -13,10 +13,17 @@ DEPTHS = st.integers(1, 4)
 
 
 def network(
-    depth: int, *, channels: int = 1, norm: str | None = None, variant: str = "paper", members: int = 1
+    depth: int,
+    *,
+    channels: int = 1,
+    norm: str | None = None,
+    variant: str = "paper",
+    members: int = 1,
+    shrink: int = 1,
 ) -> Network:
     torch.manual_seed(depth)
-    networks = [UNet(channels, 2, width=2, depth=depth, norm=norm, variant=variant) for _ in range(members)]
+    options = {"width": 2, "depth": depth, "norm": norm, "variant": variant, "shrink": shrink}
+    networks = [UNet(channels, 2, **options) for _ in range(members)]
     network = Ensemble(networks).eval() if members > 1 else networks[0].eval()
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):  # at 0, two channels can die in a ReLU, and zeros are always equal
@@ -43,7 +50,10 @@ def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @settings(max_examples=30, deadline=None)  # the time of an example is the size of its image
-@example(height=1, width=1, depth=4, keep=(1, 1), channels=1, norm=None, variant="paper", members=2)
+@example(height=1, width=1, depth=4, keep=(1, 1), channels=1, norm=None, variant="paper", members=2, shrink=1)
+@example(
+    height=77, width=90, depth=2, keep=(1, 1), channels=1, norm=None, variant="paper", members=1, shrink=4
+)
 @given(
     height=st.integers(1, 130),
     width=st.integers(1, 130),
@@ -53,9 +63,12 @@ def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
     norm=st.sampled_from([None, "batch"]),
     variant=st.sampled_from(["paper", "released"]),
     members=st.sampled_from([1, 1, 3]),
+    shrink=st.sampled_from([1, 1, 2]),
 )
-def test_tiled_equals_whole_in_float64(height, width, depth, keep, channels, norm, variant, members):
-    one_or_more = network(depth, channels=channels, norm=norm, variant=variant, members=members)
+def test_tiled_equals_whole_in_float64(height, width, depth, keep, channels, norm, variant, members, shrink):
+    one_or_more = network(
+        depth, channels=channels, norm=norm, variant=variant, members=members, shrink=shrink
+    )
     backend = PyTorchBackend(one_or_more, device="cpu", precision="fp64")
     geometry = backend.network.geometry
     image = image_of(height, width, channels)

@@ -136,3 +136,21 @@ def test_the_network_itself_is_left_alone():
     assert not any(module._forward_hooks for module in network.modules())
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+HALF_SIZE = """\
+ 1                       2
+48                      14
+       v                 ^
+       1  2  2     4  2  2  2
+      24 22 20 -> 12 10  8  8
+             v     ^
+             2  4  4
+            10  8  6"""
+
+
+def test_a_network_at_half_the_size_has_a_level_without_a_skip():
+    drawing = draw(UNetConfig(width=2, depth=1, shrink=2), 48, 48)
+    assert drawing.partition("\n\n")[0] == HALF_SIZE
+    assert "Above, without a skip" in drawing
+    assert "Above, without a skip" not in draw(UNetConfig(width=2, depth=1))

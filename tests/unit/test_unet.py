@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from torch import nn
 
 from ushape import UNet
@@ -214,3 +216,26 @@ def test_logits_are_not_bounded_and_gradients_reach_every_weight():
     assert logits.min() < 0 < logits.max()
     logits.sum().backward()
     assert all(parameter.grad.any() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("shrink", [2, 4])
+def test_a_network_at_half_the_size_sees_means_and_draws_straight_lines_between_its_pixels(shrink):
+    torch.manual_seed(0)
+    network = UNet(width=2, depth=1, shrink=shrink).double().eval()
+    plain = UNet(width=2, depth=1).double().eval()
+    plain.load_state_dict(network.state_dict())
+    assert network.geometry.shrink == shrink
+    image = torch.rand(1, 1, 24 * shrink, 22 * shrink, dtype=torch.float64)
+    means = image.numpy()[0, 0].reshape(24, shrink, 22, shrink).mean((1, 3))
+    coarse = plain(torch.from_numpy(means)[None, None]).detach().numpy()[0]
+    # The centre of coarse pixel i lies at shrink * (i + 1 / 2) - 1 / 2; the output starts behind the first.
+    at = [(np.arange(shrink * (n - 1)) + shrink // 2 + 0.5) / shrink - 0.5 for n in coarse.shape[1:]]
+    expected = np.stack(
+        [map_coordinates(plane, np.meshgrid(*at, indexing="ij"), order=1) for plane in coarse]
+    )
+    np.testing.assert_allclose(network(image).detach().numpy()[0], expected, rtol=0, atol=1e-12)
+
+
+def test_a_size_that_is_no_half_or_quarter_is_refused():
+    with pytest.raises(ConfigError, match="shrink must be 1, 2 or 4, got 3"):
+        UNet(shrink=3)

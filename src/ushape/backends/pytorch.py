@@ -108,7 +108,7 @@ class PyTorchBackend:
         size, copies = _FOOTPRINT[self.precision]
         concatenated, result = self.network.top_channels
         image_and_logits = 64
-        return size * (copies * concatenated + 2 * result) + image_and_logits
+        return size * (copies * concatenated + 2 * result) / self.geometry.shrink**2 + image_and_logits
 
     def available_memory(self) -> int:
         """Bytes that are free where the network is computed."""

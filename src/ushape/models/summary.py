@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ushape.config import UNetConfig
 from ushape.geometry import Geometry
-from ushape.models.unet import UNet
+from ushape.models.unet import Enlarge, UNet
 
 FIGURE_1_SIZE = 572
 """Height and width, in pixels, of the tile in the paper's figure 1."""
@@ -20,6 +20,10 @@ FIGURE_1_SIZE = 572
 _LEGEND = """\
 Each box: channels above, size below. To the right: conv 3x3 + ReLU; the last: conv 1x1.
 v max-pool 2x2   ^ up-conv 2x2   -> skip, cropped to its centre and concatenated"""
+
+_SHRUNK = "\nAbove, without a skip: the image, and the logits enlarged to its pixels. There, v is a mean."
+
+_STEPS = nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d, Enlarge
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Step:
     Attributes
     ----------
     name : str
-        "input", "conv 3x3", "max-pool 2x2", "up-conv 2x2", "crop + concat", "batch norm" or "conv 1x1".
+        "input", "conv 3x3", "max-pool 2x2", "up-conv 2x2", "crop + concat", "batch norm" or "conv 1x1";
+        "mean-pool 2x2" and "enlarge 2x" where the network works at half the size.
     level : int
         Poolings above this step: 0 at full resolution.
     is_expanding : bool
@@ -89,7 +94,7 @@ def summarize(network: UNet | UNetConfig, height: int, width: int) -> tuple[Step
         steps.append(_step_of(module, inputs[0], output, before=steps[-1]))
 
     for module in bare.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.BatchNorm2d):
+        if isinstance(module, _STEPS):
             module.register_forward_hook(note)
     bare(torch.zeros(1, bare.in_channels, height, width, device="meta"))
     return tuple(steps)
@@ -121,7 +126,8 @@ def draw(network: UNet | UNetConfig, height: int | None = None, width: int | Non
     default = geometry.nearest_valid_sizes(FIGURE_1_SIZE)[1]
     steps = summarize(network, *(default if size is None else size for size in (height, width)))
     table = "\n".join(f"{name:<22}{value}" for name, value in _facts(geometry, steps).items())
-    return f"{_draw_u(steps)}\n\n{_LEGEND}\n\n{table}"
+    legend = _LEGEND + (_SHRUNK if geometry.shrink > 1 else "")
+    return f"{_draw_u(steps)}\n\n{legend}\n\n{table}"
 
 
 def _without_numbers(network: UNet | UNetConfig) -> UNet:
@@ -144,13 +150,17 @@ def _step_of(module: nn.Module, given: Tensor, output: Tensor, *, before: Step) 
             return _step(f"up-conv {kernel}x{kernel}", output, before, parameters, work)
         case nn.MaxPool2d(kernel_size=size):
             return _step(f"max-pool {size}x{size}", output, before)
+        case nn.AvgPool2d(kernel_size=size):
+            return _step(f"mean-pool {size}x{size}", output, before)
+        case Enlarge(factor=factor):
+            return _step(f"enlarge {factor}x", output, before)
         case _:
             return _step("batch norm", output, before, parameters)
 
 
 def _step(name: str, output: Tensor, before: Step, parameters: int = 0, work: int = 0) -> Step:
-    is_up = name.startswith("up-conv")
-    level = before.level + name.startswith("max-pool") - is_up
+    is_up = name.startswith(("up-conv", "enlarge"))
+    level = before.level + name.startswith(("max-pool", "mean-pool")) - is_up
     channels, height, width = output.shape[1:]
     return Step(name, level, before.is_expanding or is_up, channels, height, width, parameters, work)
 
@@ -200,7 +210,7 @@ def _draw_level(down: list[Step], up: list[Step], *, cell: int, left: int, right
     ]
     if any(step.height != step.width for step in down):
         lines.append(_place({place: str(step.width) for place, step in boxes.items()}, cell))
-    if up:
+    if up and up[0].name == "crop + concat":
         start, stop = (left + len(down)) * cell + 1, right * cell
         lines[1] = f"{lines[1][:start]}{'>':->{stop - start}}{lines[1][stop:]}"
     return lines

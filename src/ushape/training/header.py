@@ -15,6 +15,7 @@ from ushape.models import UNet
 from ushape.training.budget import Budget
 from ushape.training.fine_tuning import source_header, start_from
 from ushape.training.recipe import Recipe, architecture
+from ushape.training.resolution import shrink_for
 from ushape.training.tuning import object_diameter, speck_area
 
 
@@ -48,6 +49,9 @@ def describe(
     if from_model is not None and (width is not None or model != "auto"):
         raise ConfigError(f"--from {from_model} decides the network; drop --model and --width")
     config = architecture(recipe, model, width, channels, len(classes))
+    if model == "auto":
+        shrink = recipe.shrink or shrink_for(samples, len(classes))
+        config = config.model_copy(update={"shrink": shrink})
     normalization = Normalization()
     if from_model is not None:
         source = source_header(from_model, channels)
@@ -68,6 +72,7 @@ def _name(config: UNetConfig) -> str:
     if config.variant == "released":
         return "U-Net released 2015"
     norm = ", batch norm" if config.norm else ""
+    norm += f", at 1/{config.shrink} of the size" if config.shrink > 1 else ""
     width = "" if config.width == 64 and not norm else f", width {config.width}"
     return f"U-Net{width}{norm}" if config.depth == 4 else f"U-Net of depth {config.depth}{width}{norm}"
 

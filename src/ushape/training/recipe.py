@@ -14,6 +14,8 @@ class Recipe(Frozen):
     ----------
     width, norm, dropout
         Of the network; see `ushape.UNet`.
+    shrink : {1, 2, 4} or None
+        Of the network, too; None: as far as the annotations allow, see `resolution.shrink_for`.
     optimizer : {"sgd", "adamw"}
     learning_rate : float
         The largest; warmed up linearly over the share `warmup` of the budget, then annealed to 0 by a cosine.
@@ -23,9 +25,9 @@ class Recipe(Frozen):
     ema : float
         Decay per step of the running average of the weights that is validated and saved; 0 for none.
     tile : int
-        Input height and width of the largest tile, in pixels.
+        Height and width of the largest tile, in pixels of the network's first level.
     tiles : int or None
-        Tiles per step; None: one of the largest, or as many smaller ones as cost the same.
+        Tiles per step; None: one of the largest, or as many smaller ones as cost no more.
     border : {"ronneberger", "falk"}
         Form of gap and weights: the paper's, or the one its authors published later; see
         `ushape.weight_map.targets`.
@@ -49,6 +51,7 @@ class Recipe(Frozen):
 
     name: Literal["paper", "fast"]
     width: int
+    shrink: Literal[1, 2, 4] | None
     norm: Literal["batch"] | None
     dropout: float
     optimizer: Literal["sgd", "adamw"]
@@ -73,6 +76,7 @@ class Recipe(Frozen):
 PAPER = Recipe(
     name="paper",
     width=64,
+    shrink=1,
     norm=None,
     dropout=0.5,
     optimizer="sgd",
@@ -88,7 +92,8 @@ PAPER = Recipe(
 
 FAST = Recipe(
     name="fast",
-    width=32,
+    width=24,
+    shrink=None,
     norm="batch",
     dropout=0.0,
     optimizer="adamw",

@@ -5,7 +5,7 @@ or whether the run was interrupted before it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,9 +76,11 @@ class TileDataset(Dataset[Tile]):
         classes = max(int(s.object_class[s.object_class != 255].max()) for s in samples) + 1
         self.balance = weight_map.class_balance(counts[:classes])
         self.size_in, self.tiles_per_step = tile_size(
-            [s.objects.shape for s in samples], recipe.tile, geometry
+            [s.objects.shape for s in samples], recipe.tile * geometry.shrink, geometry
         )
         self.tiles_per_step = recipe.tiles or self.tiles_per_step
+        # A network that sees means of k x k pixels sees a k-th of the noise.
+        self.grey = replace(recipe.grey, noise=recipe.grey.noise * geometry.shrink)
         self.size_out = geometry.output_size(self.size_in)
         if recipe.border == "falk":
             self.tail = weight_map.falk_tail_px()
@@ -124,7 +126,7 @@ class TileDataset(Dataset[Tile]):
             image=image,
             center=self._center(self.samples[image].objects.shape, rng),
             deformation=self._deformation(rng),
-            grey=self.recipe.grey.draw(rng, len(self.images[image])),
+            grey=self.grey.draw(rng, len(self.images[image])),
             rng=rng,
         )
 
@@ -157,7 +159,7 @@ class TileDataset(Dataset[Tile]):
 def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -> tuple[int, int]:
     """Input size of a tile that fits the images, and how many make one step.
 
-    A tile much larger than the images would show mirror images; several smaller ones, which cost as much,
+    A tile much larger than the images would show mirror images; several smaller ones, which cost no more,
     then take its place.
 
     Parameters
@@ -179,4 +181,4 @@ def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -
     side = int(np.median([min(shape) for shape in shapes]))
     most = geometry.nearest_valid_sizes(largest)[0] or geometry.smallest
     size_in = min(geometry.input_size(side), most)
-    return size_in, max(1, round(most**2 / size_in**2))
+    return size_in, max(1, most**2 // size_in**2)

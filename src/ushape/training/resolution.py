@@ -1,0 +1,99 @@
+"""How coarsely a network may look at images: as long as the annotations keep their score.
+
+A network that sees means of 2 x 2 pixels does a quarter of the work per pixel and sees twice as far. What it
+cannot do is draw finer than that. Whether this matters is read off the annotations themselves: they are drawn
+as coarsely as such a network could at best, enlarged again, and scored against what they were.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ushape.config import Postprocessing
+from ushape.data import Sample
+from ushape.training.scores import average_precisions, counted_objects, score
+from ushape.training.tuning import has_objects
+from ushape.weight_map import cut_gap
+
+Array = np.ndarray[Any, Any]
+
+TOLERATED = 0.02
+"""Loss of score at best, for which more steps and more context make up (docs/log/2026-11-27-half-size.md)."""
+
+MOST_PIXELS = 4_000_000
+"""Of the annotations that are looked at: about a second per megapixel."""
+
+
+def shrink_for(samples: Sequence[Sample], classes: int) -> int:
+    """Choose the factor, 1 or 2, by which a network for these annotations may shrink images.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Annotated images.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    int
+        2 if annotations drawn at half the size keep their score but for 0.02: V_rand where cells fill the
+        image, the mean of AP over the IoU thresholds where single objects touch, else the mean Dice.
+    """
+    chosen = _spread(samples)
+    full, half = (_score_at_best(chosen, classes, factor) for factor in (1, 2))
+    return 2 if half >= full - TOLERATED else 1
+
+
+def _spread(samples: Sequence[Sample]) -> list[Sample]:
+    """As many samples, evenly spread, as have no more pixels than shall be looked at; at least one."""
+    pixels = float(np.mean([sample.objects.size for sample in samples]))
+    count = int(np.clip(MOST_PIXELS / pixels, 1, len(samples)))
+    return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]
+
+
+def _score_at_best(samples: list[Sample], classes: int, factor: int) -> float:
+    drawn = [coarsely_drawn(_taught(sample, classes), classes, factor) for sample in samples]
+    if has_objects(samples, classes) and (reached := score(samples, drawn, Postprocessing())).v_rand is None:
+        return float(np.mean(average_precisions(samples, [planes[1] for planes in drawn], Postprocessing())))
+    return reached.score if has_objects(samples, classes) else score(samples, drawn, Postprocessing()).score
+
+
+def _taught(sample: Sample, classes: int) -> Array:
+    """Classes of a sample as a network is taught them, with gaps between touching objects."""
+    if classes != 2:
+        return sample.classes
+    objects = counted_objects(sample)
+    return np.where(cut_gap(objects) != objects, 0, sample.classes)
+
+
+def coarsely_drawn(classes: Array, count: int, factor: int) -> Array:
+    """Draw classes in blocks of `factor` pixels, each of its most frequent class; enlarge them bilinearly.
+
+    Parameters
+    ----------
+    classes : ndarray of uint8, shape (H, W)
+        Class of each pixel; values from `count` on are of no class.
+    count : int
+        Number of classes.
+    factor : int
+        Size of the blocks; of equally frequent classes the lowest counts, so that gaps stay open.
+
+    Returns
+    -------
+    ndarray of float32, shape (count, H, W)
+        The share of each class, 0 to 1.
+    """
+    import cv2
+
+    height, width = classes.shape
+    padded = np.pad(classes, ((0, -height % factor), (0, -width % factor)), mode="edge")
+    is_class = padded == np.arange(count).reshape(-1, 1, 1)
+    blocks = is_class.reshape(count, padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
+    coarse = blocks.sum((2, 4)).argmax(0)
+    planes = [(coarse == index).astype(np.float32) for index in range(count)]
+    size = padded.shape[::-1]
+    return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in planes])[
+        :, :height, :width
+    ]
