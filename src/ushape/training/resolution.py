@@ -12,8 +12,7 @@ import numpy as np
 
 from ushape.config import Postprocessing
 from ushape.data import Sample
-from ushape.training.scores import average_precisions, counted_objects, score
-from ushape.training.tuning import has_objects
+from ushape.training.scores import counted_objects, score
 from ushape.weight_map import cut_gap
 
 Array = np.ndarray[Any, Any]
@@ -21,8 +20,8 @@ Array = np.ndarray[Any, Any]
 TOLERATED = 0.02
 """Loss of score at best, for which more steps and more context make up (docs/log/2026-11-27-half-size.md)."""
 
-MOST_PIXELS = 4_000_000
-"""Of the annotations that are looked at: about a second per megapixel."""
+MOST_PIXELS = 2_000_000
+"""Of the annotations that are looked at; takes about a second."""
 
 
 def shrink_for(samples: Sequence[Sample], classes: int) -> int:
@@ -55,9 +54,10 @@ def _spread(samples: Sequence[Sample]) -> list[Sample]:
 
 def _score_at_best(samples: list[Sample], classes: int, factor: int) -> float:
     drawn = [coarsely_drawn(_taught(sample, classes), classes, factor) for sample in samples]
-    if has_objects(samples, classes) and (reached := score(samples, drawn, Postprocessing())).v_rand is None:
-        return float(np.mean(average_precisions(samples, [planes[1] for planes in drawn], Postprocessing())))
-    return reached.score if has_objects(samples, classes) else score(samples, drawn, Postprocessing()).score
+    reached = score(samples, drawn, Postprocessing())
+    if reached.ap is None or reached.curve is None:
+        return reached.score
+    return float(np.mean(reached.curve.ys))
 
 
 def _taught(sample: Sample, classes: int) -> Array:
