@@ -114,14 +114,16 @@ FAST = Recipe(
 RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST)}
 
 
-def recipe(name: str) -> Recipe:
-    """Look a recipe up by name.
+def recipe(name: str | Recipe) -> Recipe:
+    """Look a recipe up by name; a recipe of one's own is taken as it is.
 
     Raises
     ------
     ConfigError
         If there is none of that name.
     """
+    if isinstance(name, Recipe):
+        return name
     if name not in RECIPES:
         raise ConfigError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -68,7 +68,7 @@ def train(
     width: int | None = None,
     from_model: str | Path | None = None,
     freeze_encoder: int | None = None,
-    recipe: str = "fast",
+    recipe: str | Recipe = "fast",
     time: str | float | None = None,
     steps: int | None = None,
     until: str | None = None,
@@ -105,7 +105,8 @@ def train(
         Model file whose weights to start from; it also decides architecture and normalisation.
     freeze_encoder : int or None
         So many levels of the contracting path of `from_model`, from the first, stay as they are.
-    recipe : {"fast", "paper"}
+    recipe : {"fast", "paper"} or Recipe
+        A recipe of one's own is made from one of these: `FAST.model_copy(update={"border_w0": 0.0})`.
     time : str or float or None
         Span of time for everything, such as "10m", or seconds.
     steps : int or None
@@ -216,7 +217,7 @@ def train(
     )
 
 
-def _recipe(name: str, from_model: str | Path | None, freeze_encoder: int | None) -> Recipe:
+def _recipe(name: str | Recipe, from_model: str | Path | None, freeze_encoder: int | None) -> Recipe:
     if from_model is not None:
         return slower(recipe_named(name))
     if freeze_encoder is not None:
