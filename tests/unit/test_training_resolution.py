@@ -54,8 +54,10 @@ def test_blocks_take_their_most_frequent_class_and_a_tie_goes_to_the_background(
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "shrink"), [("isbi2012", 2), ("dsb2018", 1), ("drive", 1)])
+@pytest.mark.parametrize(
+    ("name", "shrink"), [("isbi2012", 2), ("DIC-C2DH-HeLa", 2), ("dsb2018", 1), ("drive", 1)]
+)
 def test_what_the_real_data_sets_get(data_dir, name, shrink):
-    """Membranes of 4 px between large cells, nuclei of 20 px, vessels of 1 to 8 px."""
+    """Membranes of 4 px between large cells, cells of 100 px, nuclei of 20 px, vessels of 1 to 8 px."""
     samples, _, infos, _ = open_dataset(data_dir / name, validation="0.2", seed=0)
     assert shrink_for(samples, len(infos)) == shrink

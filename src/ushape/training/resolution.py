@@ -17,7 +17,7 @@ from ushape.weight_map import cut_gap
 
 Array = np.ndarray[Any, Any]
 
-TOLERATED = 0.02
+TOLERATED = 0.05
 """Loss of score at best, for which more steps and more context make up (docs/log/2026-11-27-half-size.md)."""
 
 MOST_PIXELS = 2_000_000
@@ -37,7 +37,7 @@ def shrink_for(samples: Sequence[Sample], classes: int) -> int:
     Returns
     -------
     int
-        2 if annotations drawn at half the size keep their score but for 0.02: V_rand where cells fill the
+        2 if annotations drawn at half the size keep their score but for 0.05: V_rand where cells fill the
         image, the mean of AP over the IoU thresholds where single objects touch, else the mean Dice.
     """
     chosen = _spread(samples)
