@@ -42,7 +42,7 @@ def losses_of_the_recipe(folder: Path) -> list[float]:
     tiles = TileDataset(samples, PAPER, network.geometry, header.normalization, seed=SEED)
     module = Recorded(network, PAPER, Budget(STEPS, None), seed=SEED)
     with without_chatter():
-        trainer_for(folder, backend, []).fit(module, TileData(tiles, workers=0))
+        trainer_for(folder, backend, [], devices=1, nodes=1).fit(module, TileData(tiles, workers=0))
     return module.losses
 
 
