@@ -15,15 +15,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
     os.environ[_name] = "1"  # before NumPy, which starts its threads when it is imported
 
 import argparse
-import datetime
-import platform
 import statistics
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +27,9 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
+from machine import ROOT, circumstances
 from ushape import metrics
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 PEERS = ("python-elf", "scikit-image", "stardist", "py-ctcmetrics", "monai", "surface-distance")
 PACKAGES = ("ushape", "numpy", "scipy", "numba", *PEERS)
@@ -322,29 +318,6 @@ def table(cases: Iterator[Case], most: int, budget_s: float) -> Iterator[str]:
         yield f"{start} {times} | {timing.result} |"
 
 
-def circumstances() -> str:
-    """Date, machine, versions and commit."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    facts = [
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        f"{next(iter(models), platform.processor())}, one core of {os.cpu_count()}",
-        f"load before {os.getloadavg()[0]:.1f}",
-        ", ".join([f"python {platform.python_version()}", *map(name_and_version, PACKAGES)]),
-        f"commit {git.stdout.strip() or 'unknown'}",
-    ]
-    return "; ".join(facts)
-
-
-def name_and_version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} not installed"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="How long the scores take: ushape beside its peers.")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of isbi2012/ and DIC-C2DH-HeLa/")
@@ -357,7 +330,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")  # of the peers, about old names in their dependencies
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    print(circumstances(), "", sep="\n", flush=True)
+    print(circumstances(PACKAGES, "one core"), "", sep="\n", flush=True)
     probabilities, cells = membranes(options.data / "isbi2012", options.prediction)
     cases = [
         *membrane_cases(probabilities, cells),

@@ -15,7 +15,12 @@ def _own(part: Tensor) -> Tensor:
 
 
 def weighted_cross_entropy(
-    logits: Tensor, classes: Tensor, weights: Tensor, *, total: Callable[[Tensor], Tensor] = _own
+    logits: Tensor,
+    classes: Tensor,
+    weights: Tensor,
+    *,
+    whole: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] = _own,
 ) -> Tensor:
     """Weighted mean, over the pixels that count, of minus the log of the true class's probability.
 
@@ -27,6 +32,9 @@ def weighted_cross_entropy(
         True classes 0 .. K - 1 (0 and 1 if K is 1); `config.IGNORE` where nothing is known.
     weights : Tensor of float, shape (N, H, W)
         Weight of each pixel, >= 0; pixels to ignore get 0 whatever stands here.
+    whole : Tensor of float32, shape (), optional
+        Where this is a part of a batch: `counted_weight` of that batch. The losses of the parts then add up
+        to that of the batch.
     total : callable
         Adds up a sum over the pixels of this batch, a Tensor of shape (), with those of other processes.
 
@@ -54,7 +62,14 @@ def weighted_cross_entropy(
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     weights = torch.where(classes == IGNORE, 0, weights.to(logits.dtype))
     losses = total((weights * _cross_entropy(logits, classes)).sum())
-    return losses / total(weights.sum()).clamp_min(torch.finfo(logits.dtype).tiny)
+    whole = weights.sum() if whole is None else whole
+    return losses / total(whole).clamp_min(torch.finfo(logits.dtype).tiny)
+
+
+def counted_weight(classes: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the weights of the pixels that count, at least float32; shapes: see `weighted_cross_entropy`."""
+    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    return torch.where(classes == IGNORE, 0, weights).sum()
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:

@@ -1,31 +1,39 @@
-"""Two real processes: sums over both, gradients of all tiles, one clock, and the same average."""
+"""Two real processes: the steps of one process with all tiles, one clock, and the same average."""
 
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import distributed, multiprocessing
-from torch.nn.parallel import DistributedDataParallel
 
 from ushape import UNet
+from ushape.backends import PyTorchBackend
 from ushape.errors import ConfigError
-from ushape.loss import weighted_cross_entropy
 from ushape.training.budget import Budget
+from ushape.training.loop import lightning, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
 from ushape.training.processes import from_first, own_device, total
-from ushape.training.recipe import FAST
+from ushape.training.recipe import PAPER
+
+STEPS = 3
+RECIPE = PAPER.model_copy(update={"learning_rate": 0.1, "momentum": 0.5, "ema": 0.9})
+PARTS = (1, 2)
 
 
-def tiles(network: UNet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Two tiles of very different weight: the mean of two means would be another loss."""
-    random, size = torch.Generator().manual_seed(0), network.geometry.smallest
-    out = network.geometry.output_size(size)
-    image = torch.randn(2, 1, size, size, generator=random, dtype=torch.float64)
-    classes = torch.randint(0, 2, (2, out, out), generator=random)
-    weights = torch.rand(2, out, out, generator=random, dtype=torch.float64)
-    return image, classes, weights * torch.tensor([1.0, 50.0]).reshape(2, 1, 1)
+def batch() -> dict[str, Any]:
+    """Four tiles of very different weight: the mean of their means would be another loss."""
+    random, size = torch.Generator().manual_seed(0), net().geometry.smallest
+    out = net().geometry.output_size(size)
+    weights = torch.rand(4, out, out, generator=random, dtype=torch.float64)
+    return {
+        "number": [0, 1, 2, 3],
+        "image": torch.randn(4, 1, size, size, generator=random, dtype=torch.float64),
+        "classes": torch.randint(0, 2, (4, out, out), generator=random),
+        "weights": weights * torch.tensor([1.0, 50.0, 7.0, 300.0]).reshape(4, 1, 1),
+    }
 
 
 def net() -> UNet:
@@ -33,32 +41,44 @@ def net() -> UNet:
     return UNet(width=2, depth=1, dropout=0.0).double()
 
 
+class Losses(lightning.Callback):
+    """Notes them, and ends the run."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: TrainingModule, *arguments: object
+    ) -> None:
+        self.seen.append(module.last_loss)
+        trainer.should_stop = trainer.global_step == STEPS
+
+
+def trained(folder: Path, tiles: dict[str, Any], *, parts: int, devices: int) -> dict[str, Any]:
+    """Losses and weights of a run on the same tiles in each step."""
+    recipe = RECIPE.model_copy(update={"accumulate": parts})
+    module, losses = TrainingModule(net(), recipe, Budget(STEPS, None), seed=0), Losses()
+    loader = torch.utils.data.DataLoader([tiles] * 10, batch_size=None)
+    with without_chatter():
+        trainer = trainer_for(folder, PyTorchBackend(module.network, "cpu"), [losses], devices, 1)
+        trainer.fit(module.train(), loader)
+    return {"losses": torch.tensor(losses.seen, dtype=torch.float64), "weights": module.state_dict()}
+
+
 def one_of_two(rank: int, port: int, folder: Path) -> None:
     """What each process does; it leaves what it found in a file."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
-    module = TrainingModule(net(), FAST, Budget(3, None), seed=0)
-    spread = DistributedDataParallel(module.network)
-    optimizer = torch.optim.SGD(module.network.parameters(), lr=0.1)
-    losses, own = [], [part[rank : rank + 1] for part in tiles(module.network)]
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss = weighted_cross_entropy(spread(own[0]), *own[1:], total=total)
-        loss.backward()
-        losses.append(loss.detach())
-        optimizer.step()
-        module.average.update_parameters(module.network)
+    # By these Lightning sees that it need not start the other one.
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank)}
+    own = {name: value[2 * rank : 2 * rank + 2] for name, value in batch().items()}
+    found: dict[str, Any] = {
+        str(parts): trained(folder / f"{parts}-{rank}", own, parts=parts, devices=2) for parts in PARTS
+    }
     budget = Budget(None, 60.0, started=0.0, clock=lambda: 10.0 + rank)
     budget.share = from_first
     if rank == 1:
         budget.ask_to_stop()  # a Ctrl-C that has not reached the first one
     budget.tick()
-    found = {
-        "losses": torch.stack(losses),
-        "weights": module.network.state_dict(),
-        "average": module.average.state_dict(),
-        "budget": torch.tensor([budget.elapsed, budget.interrupted]),
-    }
+    found["budget"] = torch.tensor([budget.elapsed, budget.interrupted])
     torch.save(found, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -73,25 +93,25 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def test_two_processes_take_the_steps_of_one_with_both_tiles(found: list[dict]) -> None:
-    network = net()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    image, *target = tiles(network)
-    for step in range(3):
-        optimizer.zero_grad()
-        loss = weighted_cross_entropy(network(image), *target)
-        loss.backward()
-        optimizer.step()
-        torch.testing.assert_close(found[0]["losses"][step], loss.detach(), rtol=1e-12, atol=0)
-    for name, weight in network.state_dict().items():
-        torch.testing.assert_close(found[0]["weights"][name], weight, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("parts", PARTS)
+def test_two_processes_take_the_steps_of_one_with_all_tiles(
+    found: list[dict], parts: int, tmp_path: Path
+) -> None:
+    alone = trained(tmp_path, batch(), parts=1, devices=1)
+    # Sums of float64 in another order are all that differs.
+    torch.testing.assert_close(found[0][str(parts)]["losses"], alone["losses"], rtol=1e-12, atol=0)
+    for name, weight in alone["weights"].items():
+        torch.testing.assert_close(found[0][str(parts)]["weights"][name], weight, rtol=1e-10, atol=1e-12)
+    start = net().state_dict()
+    assert any((alone["weights"][f"network.{n}"] - w).abs().max() > 1e-3 for n, w in start.items())
 
 
-@pytest.mark.parametrize("what", ["losses", "weights", "average", "budget"])
-def test_both_have_the_same_in_the_end(found: list[dict], what: str) -> None:
-    first, second = (one[what] if isinstance(one[what], dict) else {"": one[what]} for one in found)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+@pytest.mark.parametrize("parts", PARTS)
+def test_both_have_the_same_in_the_end(found: list[dict], parts: int) -> None:
+    first, second = (one[str(parts)] for one in found)
+    assert torch.equal(first["losses"], second["losses"])
+    assert {name.split(".")[0] for name in first["weights"]} == {"network", "average"}
+    assert all(torch.equal(weight, second["weights"][name]) for name, weight in first["weights"].items())
 
 
 def test_clock_and_ctrl_c_are_those_of_the_first(found: list[dict]) -> None:

@@ -1,17 +1,21 @@
 """What one optimiser step is: loss, optimiser, schedule and the running average of the weights."""
 
+import copy
 import math
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from ushape.augment import generator
 from ushape.backends import training_format
 from ushape.errors import ConfigError
-from ushape.loss import weighted_cross_entropy
+from ushape.loss import counted_weight, weighted_cross_entropy
 from ushape.models import UNet
 from ushape.training.budget import Budget, annealed
 from ushape.training.processes import total
@@ -31,41 +35,75 @@ class TrainingModule(LightningModule):
         Tells how far along the run is; the schedule is annealed to it.
     seed : int
         Dropout of each step is drawn from (seed, number of its first sample).
+    compiled : bool
+        Whether the network is compiled by `torch.compile`, in the first step.
     """
 
-    def __init__(self, network: UNet, recipe: Recipe, budget: Budget, *, seed: int) -> None:
+    def __init__(
+        self, network: UNet, recipe: Recipe, budget: Budget, *, seed: int, compiled: bool = False
+    ) -> None:
         super().__init__()
         self.network, self.recipe, self.budget, self.seed = network, recipe, budget, seed
-        self.average = AveragedModel(network, avg_fn=self._average, use_buffers=True) if recipe.ema else None
-        if self.average is not None:
-            self.average.requires_grad_(False)  # DDP would wait for its gradients
+        # Not to be trained, or DDP would wait for its gradients.
+        self.average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else None
+        # A function, not a module: weights keep their names, and whole images are not compiled for.
+        self._compute = torch.compile(network.forward) if compiled else network.forward
+        self.automatic_optimization = False
         self.last_loss = float("nan")
         self._losses, self._num_losses = 0.0, 0
+        self._unread: deque[tuple[int, Tensor]] = deque()
 
     @property
     def best_weights(self) -> UNet:
         """The network to validate and save: the running average where the recipe has one."""
-        return self.network if self.average is None else cast(UNet, self.average.module)
+        return self.network if self.average is None else self.average
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Weighted cross-entropy of the tiles of one step, those of other processes included."""
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Take a step on a batch of tiles, in as many parts as the recipe says."""
         # Keyed, not running on: a resumed run draws the same dropout as one that was not interrupted.
         torch.manual_seed(int(generator(self.seed, int(batch["number"][0]), stream=1).integers(2**62)))
-        logits = self.network(batch["image"].contiguous(memory_format=training_format(self.device)))
-        loss = weighted_cross_entropy(logits, batch["classes"], batch["weights"], total=total)
-        self.last_loss = float(loss.detach())
-        if not math.isfinite(self.last_loss):
-            raise ConfigError(
-                f"training diverged: the loss is {self.last_loss} at step {self.global_step + 1}; "
-                "try --recipe fast, or another --seed"
-            )
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        optimizer.zero_grad()
+        loss = self._gradients(optimizer, batch["image"], batch["classes"], batch["weights"])
         self.log("train/loss", loss)
-        self._losses += self.last_loss
-        self._num_losses += 1
-        return loss
+        self._unread.append((self.global_step + 1, loss))
+        # Reading a number waits for the device: on a GPU a step late, so that it has the next one to do.
+        self._read_losses(but=1 if self.device.type == "cuda" else 0)
+        optimizer.step()
+        if self.average is not None:
+            self._follow(self.average)
+
+    def _gradients(self, optimizer: LightningOptimizer, *batch: Tensor) -> Tensor:
+        """Add up the gradients of the weighted cross-entropy of a step, part by part; return the loss.
+
+        The step is that of all processes: its loss is the same in each, the gradients are averaged.
+        """
+        whole, losses = counted_weight(*batch[1:]), []
+        parts = list(zip(*(t.chunk(self.recipe.accumulate) for t in batch), strict=True))
+        for number, (image, classes, weights) in enumerate(parts, start=1):
+            # Processes exchange gradients once, when those of the last part have been added.
+            with optimizer.toggle_model(sync_grad=number == len(parts)):
+                logits = self._compute(image.contiguous(memory_format=training_format(self.device)))
+                loss = weighted_cross_entropy(logits, classes, weights, whole=whole, total=total)
+                self.manual_backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _read_losses(self, *, but: int = 0) -> None:
+        while len(self._unread) > but:
+            step, loss = self._unread.popleft()
+            self.last_loss = float(loss)
+            if not math.isfinite(self.last_loss):
+                raise ConfigError(
+                    f"training diverged: the loss is {self.last_loss} at step {step}; "
+                    "try --recipe fast, or another --seed"
+                )
+            self._losses += self.last_loss
+            self._num_losses += 1
 
     def mean_loss(self) -> float:
         """Mean loss of the steps since this was last asked for."""
+        self._read_losses()
         mean = self._losses / max(1, self._num_losses)
         self._losses, self._num_losses = 0.0, 0
         return mean
@@ -83,14 +121,9 @@ class TrainingModule(LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.recipe.learning_rate * factor
 
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Take the step, then follow the weights with their running average."""
-        super().optimizer_step(*arguments, **options)
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add how much of the budget is spent, and the losses not yet reported."""
+        self._read_losses()
         checkpoint["budget"] = self.budget.state()
         checkpoint["losses"] = [self._losses, self._num_losses]
 
@@ -130,9 +163,19 @@ class TrainingModule(LightningModule):
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
 
-    def _average(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not current.is_floating_point():
-            return current
+    @torch.no_grad()
+    def _follow(self, average: UNet) -> None:
+        """Move the running average towards the weights."""
+        # Not `torch.optim.swa_utils`, which reads its counter from the device once for every tensor.
+        before = self.global_step - 1
         # A young average must not remember the random start.
-        decay = min(self.recipe.ema, (1 + int(count)) / (10 + int(count)))
-        return torch.lerp(current, average, decay)
+        decay = min(self.recipe.ema, (1 + before) / (10 + before)) if before else 0.0
+        for mean, current in zip(_tensors(average), _tensors(self.network), strict=True):
+            if current.is_floating_point():
+                torch.lerp(current, mean, decay, out=mean)
+            else:
+                mean.copy_(current)
+
+
+def _tensors(network: UNet) -> Iterator[Tensor]:
+    return chain(network.parameters(), network.buffers())

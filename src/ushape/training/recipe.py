@@ -28,6 +28,10 @@ class Recipe(Frozen):
         Height and width of the largest tile, in pixels of the network's first level.
     tiles : int or None
         Tiles per step; None: one of the largest, or as many smaller ones as cost no more.
+    accumulate : int
+        Parts that a step's tiles are computed in, one after the other, where they do not fit the memory of
+        the device together. The loss is that of the whole step, so the result is the same to rounding; only
+        batch norm takes its statistics of each part, and dropout draws other masks.
     border : {"ronneberger", "falk"}
         Form of gap and weights: the paper's, or the one its authors published later; see
         `ushape.weight_map.targets`.
@@ -62,6 +66,7 @@ class Recipe(Frozen):
     ema: float
     tile: int
     tiles: int | None = None
+    accumulate: int = 1
     border: Literal["ronneberger", "falk"] = "ronneberger"
     border_w0: float = 10.0
     border_sigma_px: float = 5.0
