@@ -1,6 +1,7 @@
 """One step: in parts, compiled, and where it goes wrong."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,25 +87,15 @@ def test_the_average_starts_at_the_first_weights_and_follows(tmp_path: Path) -> 
     torch.testing.assert_close(a3, a2 * 3 / 12 + w3 * 9 / 12)
 
 
-# torch 2.13's own compiler imports what torch deprecates.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
-def test_a_compiled_network_takes_the_same_steps(tmp_path: Path) -> None:
-    if not compiles_here():
-        pytest.skip("no C++ compiler")
+def test_a_compiled_network_takes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced forward and backward as for any compiler; code for a processor would take g++ a minute."""
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
     recipe = PAPER.model_copy(update={"learning_rate": 0.1, "momentum": 0.5})
     batches = [batch(n, tiles=1) for n in range(STEPS)]
     plain, compiled = (trained(tmp_path, batches, recipe, compiled=c) for c in (False, True))
     assert plain.state_dict().keys() == compiled.state_dict().keys()
-    # Fused kernels round float32 differently.
-    assert worst_difference(plain, compiled) < 1e-5
-
-
-def compiles_here() -> bool:
-    try:
-        return compiles(True, CPU, steps=1, seconds=None)
-    except ConfigError:
-        return False
+    # Decomposed operations may round float32 differently.
+    assert worst_difference(plain, compiled) < 1e-6
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_words(tmp_path: Path) -> None:

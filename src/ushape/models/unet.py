@@ -208,7 +208,8 @@ class UNet(nn.Module):
         ShapeError
             If the number of axes or channels is wrong or a size is not valid; names the nearest valid sizes.
         """
-        self.require_valid(image)
+        if not torch.compiler.is_compiling():  # size arithmetic would cut the graph in two
+            self.require_valid(image)
         skips = []
         x = self.shrink(image)  # (N, 1, 572, 572)
         for level, block in enumerate(self.contracting):
