@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ushape import weight_map, weight_map_on_device
+from ushape import weight_map
 from ushape.config import IGNORE
+from ushape.weight_map import on_device
 
 LABELS = st.tuples(st.integers(1, 30), st.integers(1, 30)).flatmap(
     lambda shape: arrays(np.int32, shape, elements=st.sampled_from([0, 0, 0, 1, 2, 3, 2**31 - 2]))
@@ -25,7 +26,7 @@ def on_torch(function, labels, **options):
 
 @given(labels=LABELS)
 def test_the_gap_is_the_same(labels):
-    assert_array_equal(on_torch(weight_map_on_device.cut_gap, labels), weight_map.cut_gap(labels))
+    assert_array_equal(on_torch(on_device.cut_gap, labels), weight_map.cut_gap(labels))
 
 
 @settings(max_examples=40)
@@ -40,9 +41,7 @@ def test_the_border_weights_are_the_same(labels, sigma_px, w0, crop):
     options = {"sigma_px": sigma_px, "w0": w0, "crop": crop}
     expected = weight_map.border_weights(labels, **options)
     # Square roots are taken in float64 here: terms differ by rounding of float32.
-    assert_allclose(
-        on_torch(weight_map_on_device.border_weights, labels, **options), expected, rtol=2e-6, atol=1e-6
-    )
+    assert_allclose(on_torch(on_device.border_weights, labels, **options), expected, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.data
@@ -57,7 +56,7 @@ def test_targets_of_a_batch_of_real_labels_are_the_same(data_dir: Path, separate
     weight_of_class = np.zeros(256, np.float32)
     weight_of_class[:2] = balance
     crop = weight_map.tail_px()
-    classes, weights = weight_map_on_device.targets(
+    classes, weights = on_device.targets(
         torch.from_numpy(labels),
         torch.from_numpy(object_class[labels]),
         torch.from_numpy(weight_of_class),

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ushape import weight_map_on_device
 from ushape.augment import on_device
 from ushape.errors import ConfigError
 from ushape.training.tiles import Tile, TileDataset
+from ushape.weight_map.on_device import targets
 
 _SHARE = 4
 """Images may take one part in so many of a GPU's memory."""
@@ -69,7 +69,7 @@ class DeviceTiles:
         image = on_device.vary_grey_values(
             torch.stack(images), draws["grey"], draws["noise_key"], largest_blur_px=recipe.grey.blur_px
         )
-        target, weights = weight_map_on_device.targets(
+        target, weights = targets(
             torch.stack(ids),
             torch.stack(classes),
             self.weight_of_class,

@@ -1,4 +1,4 @@
-"""Gap, classes and border weights made by PyTorch, for tiles that are on a GPU: what `weight_map` makes.
+"""Gap, classes and border weights made by PyTorch, for tiles on a GPU: what `tile_targets` makes.
 
 The two nearest objects of a pixel lie within the reach of the border term, some 29 pixels, or do not matter.
 A GPU has the breadth to look at all that does. One operation does so along the rows, then along the columns::
@@ -8,7 +8,7 @@ A GPU has the breadth to look at all that does. One operation does so along the 
                                                                          (9, 5)  (4, 5) (4, 3) (9, 3)
     along y  the same, from both keys of each row
 
-That is a dozen kernels over a window of numbers per pixel. The sweeps of `weight_map` would be thousands of
+That is a dozen kernels over a window of numbers per pixel. The sweeps of `loops` would be thousands of
 small ones, each waiting for the one before.
 """
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ushape import weight_map
 from ushape.config import IGNORE
+from ushape.weight_map.border import tail_px
 
 _ID_BITS = 32
 _ID = 2**_ID_BITS - 1
@@ -63,7 +63,7 @@ def border_weights(objects: Tensor, *, w0: float = 10.0, sigma_px: float = 5.0, 
     -----
     Memory: 2 * (2 * reach + 1) * 16 bytes per pixel of one tile, 0.3 GB at 388 x 388 and sigma_px = 5.
     """
-    reach = weight_map.tail_px(sigma_px, w0) - 1
+    reach = tail_px(sigma_px, w0) - 1
     weights = []
     for plane in objects.long():
         keys = F.pad(plane.masked_fill(plane == 0, _FAR), [reach - crop] * 4, value=_FAR)[None]
