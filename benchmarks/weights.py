@@ -15,15 +15,12 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
     os.environ[_name] = "1"  # before NumPy, which starts its threads when it is imported
 
 import argparse
-import datetime
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ import tifffile
 from scipy.ndimage import distance_transform_edt
 from skimage.io import imread
 
+from machine import circumstances
 from ushape.weight_map import border_weights, cut_gap, falk_tail_px, tail_px, targets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,22 +176,6 @@ def real_images(folder: Path) -> Iterator[str]:
         yield f"| {what} | {len(paths)} | {objects} | {highest:.2f} | {largest:.1e} |"
 
 
-def circumstances() -> str:
-    """Date, machine, versions and commit."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    facts = [
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        f"{next(iter(models), platform.processor())}, one core of {os.cpu_count()}",
-        f"load before {os.getloadavg()[0]:.1f}",
-        ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]),
-        f"commit {git.stdout.strip() or 'unknown'}",
-    ]
-    return "; ".join(facts)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="How long gap and border weights take.")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of dsb2018/ and DIC-C2DH-HeLa/")
@@ -205,7 +187,7 @@ def main() -> None:
         return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    print(circumstances(), flush=True)
+    print(circumstances(PACKAGES, "one core"), flush=True)
     for table in (one_image(options.repeats), series(SIDES), real_images(options.data)):
         print(flush=True)
         for line in table:
