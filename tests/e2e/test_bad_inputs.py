@@ -379,6 +379,13 @@ def train_over_a_run(desk: Desk) -> Words:
     return ["train", desk.data(), "-o", desk.run()]
 
 
+@case("run", "holds a run already", "another --output", "no checkpoint/ to go on from")
+def train_over_a_run_that_was_killed_early(desk: Desk) -> Words:
+    run = desk.run()
+    shutil.rmtree(run / "checkpoint")
+    return ["train", desk.data(), "-o", run]
+
+
 @case("model.safetensors", "1 channel", "have 3")
 def train_from_a_model_of_other_channels(desk: Desk) -> Words:
     for path in (desk.data() / "images").iterdir():

@@ -247,9 +247,12 @@ def _require_free(output: Path, resume: bool) -> None:
     if resume and not checkpoint.is_dir():
         raise ConfigError(f"{output}: nothing to resume, there is no checkpoint/ in it; drop --resume")
     if not resume and (output / "model.safetensors").exists():
-        raise OutputError(
-            f"{output}: holds a run already; give another --output, or --resume to go on with it"
+        fix = (
+            ", or --resume to go on with it"
+            if checkpoint.is_dir()
+            else " (it has no checkpoint/ to go on from)"
         )
+        raise OutputError(f"{output}: holds a run already; give another --output{fix}")
 
 
 def _ending(watch: Validation, course: Course) -> Iterator[str]:
