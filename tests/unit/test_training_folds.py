@@ -1,9 +1,11 @@
 """Cross-validation: each image held out once, scored by a model that has not seen it; all models in one."""
 
 import csv
+import signal
 from pathlib import Path
 from shutil import copytree, rmtree
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ from ushape import Segmenter
 from ushape.checkpoint import load_model, model_hash, read_header
 from ushape.data import Sample, open_folds
 from ushape.errors import ConfigError, OutputError
+from ushape.training import TrainResult, train_folds
 from ushape.training import folds as training_folds
-from ushape.training import train_folds
 from ushape.training.calibration import tempered
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.scores import kind_of, score
+from ushape.training.validation import Validation
 
 OPTIONS = {"steps": 2, "width": 2, "device": "cpu", "seed": 5}
 
@@ -150,6 +153,24 @@ def test_what_a_kill_left_of_a_fold_is_begun_anew(discs: Path, run: Path, tmp_pa
     assert model_hash(again / "model.safetensors") == model_hash(run / "model.safetensors")
 
 
+def test_ctrl_c_after_the_last_step_of_a_fold_ends_the_folds(
+    discs: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Validation.finish
+
+    def finish_with_ctrl_c(self: Validation, *given: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        finish(self, *given)
+
+    monkeypatch.setattr(Validation, "finish", finish_with_ctrl_c)
+    broken_off = train_folds(discs, tmp_path / "run", 2, **OPTIONS)
+    monkeypatch.undo()
+    assert broken_off.interrupted
+    assert not (tmp_path / "run" / "fold-2").exists()
+    train_folds(discs, tmp_path / "run", 2, resume=True, **OPTIONS)
+    assert model_hash(tmp_path / "run" / "model.safetensors") == model_hash(run / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -181,9 +202,9 @@ def test_each_fold_gets_its_share_of_the_time(
 ) -> None:
     given = []
 
-    def stop(data: Path, output: Path, **options: object) -> SimpleNamespace:
+    def stop(data: Path, output: Path, **options: object) -> TrainResult:
         given.append(options)
-        return SimpleNamespace(interrupted=True)
+        return TrainResult(output, output, steps=1, scores={}, interrupted=True, stop_asked=True)
 
     monkeypatch.setattr(training_folds, "train", stop)
     assert train_folds(discs, tmp_path / "run", 4, time="2m", started=7.0).interrupted

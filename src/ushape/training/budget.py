@@ -29,6 +29,8 @@ class Budget:
         Seconds since the run began, at the last tick.
     interrupted : bool
         Whether Ctrl-C had come by the last tick.
+    stop_asked : bool
+        Whether Ctrl-C has come, by now and in this process.
     reserve : float
         Seconds kept for the last validation, for tuning and for the report.
     step_seconds : float
@@ -49,17 +51,17 @@ class Budget:
         self.started = clock() if started is None else started
         self.share: Callable[[list[float]], list[float]] = list
         self.elapsed = self.reserve = self.step_seconds = 0.0
-        self.interrupted = self._asked_to_stop = False
+        self.interrupted = self.stop_asked = False
 
     def tick(self) -> float:
         """Read the clock, and whether Ctrl-C has come; return the seconds since the run began."""
-        self.elapsed, interrupted = self.share([self.clock() - self.started, float(self._asked_to_stop)])
+        self.elapsed, interrupted = self.share([self.clock() - self.started, float(self.stop_asked)])
         self.interrupted = bool(interrupted)
         return self.elapsed
 
     def ask_to_stop(self) -> None:
         """Let the step in hand be the last: Ctrl-C."""
-        self._asked_to_stop = True
+        self.stop_asked = True
 
     def progress(self, step: int) -> float:
         """Share of the budget that is spent before `step` is taken, from 0 to 1."""

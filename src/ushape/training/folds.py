@@ -1,7 +1,7 @@
 """Cross-validation: a run per fold, each image scored by the run that did not see it, all models joined."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,10 @@ def train_folds(
                 **reading,
                 **options,
             )
-            if result.interrupted:
-                return result
+            if (
+                result.stop_asked
+            ):  # during the last validation, too: this fold is whole then, the others are not
+                return replace(result, interrupted=True)
         done.append(
             _predicted(str(number), folder / "last.safetensors", group, options.get("device", "auto"))
         )

@@ -48,6 +48,8 @@ class TrainResult:
         Validation scores of the best model, by name.
     interrupted : bool
         Whether Ctrl-C ended the run before its budget.
+    stop_asked : bool
+        Whether Ctrl-C came at all: after the last step the run ends as it would have.
     rank : int
         Number of this process among those that trained together; the first, 0, writes and prints.
     """
@@ -57,6 +59,7 @@ class TrainResult:
     steps: int
     scores: dict[str, float]
     interrupted: bool
+    stop_asked: bool = False
     rank: int = 0
 
 
@@ -218,6 +221,7 @@ def train(
         steps=trainer.global_step,
         scores={name: value for name, value in watch.best.items() if name in Scores.__annotations__},
         interrupted=course.interrupted,
+        stop_asked=budget.stop_asked,
         rank=trainer.global_rank,
     )
 
