@@ -141,9 +141,8 @@ def train_folds(
                 **reading,
                 **options,
             )
-            if (
-                result.stop_asked
-            ):  # during the last validation, too: this fold is whole then, the others are not
+            # During the last validation, too: this fold is whole then, but the others are not.
+            if result.stop_asked:
                 return replace(result, interrupted=True)
         done.append(
             _predicted(str(number), folder / "last.safetensors", group, options.get("device", "auto"))
