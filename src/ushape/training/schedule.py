@@ -18,7 +18,7 @@ END = 0.25
 EARLY_STEPS = (16, 64, 256, 1024)
 """A run of many steps is validated early, too."""
 
-CLOSING = 1.5
+CLOSING = 3.5
 """Seconds for the report and for leaving."""
 
 
