@@ -20,8 +20,10 @@ never pulled back to fit: it reads beyond the border instead.
 Source: Ronneberger 2015, figure 2 and section 2.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from math import isqrt
 from typing import Any
 
@@ -32,6 +34,7 @@ from ushape.geometry import Geometry
 
 Array = np.ndarray[Any, Any]
 Forward = Callable[[Array], Array]
+Read = Callable[[int, int, int, int], Array]
 
 LARGEST_TILE = 1084
 """Side, in input pixels, of the largest tile that is worth its memory.
@@ -258,12 +261,12 @@ def read_mirrored(image: Array, top: int, bottom: int, left: int, right: int) ->
         The edge is not repeated (numpy's "reflect"), the mirroring goes on as often as the window needs,
         and an axis of one pixel repeats it. A view where the window lies inside the image.
     """
-    rows, columns = _mirrored(top, bottom, image.shape[-2]), _mirrored(left, right, image.shape[-1])
+    rows, columns = mirrored(top, bottom, image.shape[-2]), mirrored(left, right, image.shape[-1])
     window = image[:, rows] if isinstance(rows, slice) else image.take(rows, axis=1)
     return window[:, :, columns] if isinstance(columns, slice) else window.take(columns, axis=2)
 
 
-def _mirrored(start: int, stop: int, length: int) -> "slice | Array":
+def mirrored(start: int, stop: int, length: int) -> "slice | Array":
     """Where the pixels `start` to `stop` of the endless mirrored axis lie on the axis itself."""
     if start >= 0 and stop <= length:
         return slice(start, stop)
@@ -307,13 +310,40 @@ def run_tiled(
         raise ShapeError(f"image shape {image.shape} does not fit the plan: (C, {plan.height}, {plan.width})")
     if out is None:
         out = np.empty((channels, plan.height, plan.width), np.float32)
-    for row, column in plan.tiles:
-        tile = read_mirrored(image, row.read_start, row.read_stop, column.read_start, column.read_stop)
+    run_block(partial(read_mirrored, image), forward, plan.rows, plan.columns, out)
+    return out
+
+
+def run_block(
+    read: Read, forward: Forward, rows: Sequence[Span], columns: Sequence[Span], out: Array
+) -> None:
+    """Run a network over neighbouring tiles of a plan; all of them together are the whole image.
+
+    Parameters
+    ----------
+    read : callable
+        Takes `top, bottom, left, right`, in pixels of the image, and returns that window, (C, h, w); beyond
+        the border of the image it is mirrored, as `read_mirrored` does.
+    forward : callable
+        See `run_tiled`.
+    rows, columns : sequence of Span
+        Consecutive spans of a plan.
+    out : ndarray, shape (channels, h, w)
+        Where to write what the tiles keep; its first pixel is the first one kept.
+
+    Raises
+    ------
+    TilingError
+        If `forward` returns another size than the geometry of the plan says.
+    """
+    top, left = rows[0].keep_start, columns[0].keep_start
+    for row, column in product(rows, columns):
+        tile = read(row.read_start, row.read_stop, column.read_start, column.read_stop)
         output = forward(tile)
         margin = row.keep_start - row.read_start
-        expected = (channels, row.read - 2 * margin, column.read - 2 * margin)
+        expected = (len(out), row.read - 2 * margin, column.read - 2 * margin)
         if output.shape != expected:
             raise TilingError(f"a tile of {tile.shape} gave {output.shape}, expected {expected}")
-        kept = slice(row.keep_start, row.keep_stop), slice(column.keep_start, column.keep_stop)
-        out[:, *kept] = output[:, : row.keep, : column.keep]
-    return out
+        kept = output[:, : row.keep, : column.keep]
+        y, x = row.keep_start - top, column.keep_start - left
+        out[:, y : y + row.keep, x : x + column.keep] = kept
