@@ -310,12 +310,17 @@ def run_tiled(
         raise ShapeError(f"image shape {image.shape} does not fit the plan: (C, {plan.height}, {plan.width})")
     if out is None:
         out = np.empty((channels, plan.height, plan.width), np.float32)
-    run_block(partial(read_mirrored, image), forward, plan.rows, plan.columns, out)
+    run_block(partial(read_mirrored, image), forward, plan.rows, plan.columns, channels, out)
     return out
 
 
 def run_block(
-    read: Read, forward: Forward, rows: Sequence[Span], columns: Sequence[Span], out: Array
+    read: Read,
+    forward: Forward,
+    rows: Sequence[Span],
+    columns: Sequence[Span],
+    channels: int,
+    out: Array,
 ) -> None:
     """Run a network over neighbouring tiles of a plan; all of them together are the whole image.
 
@@ -328,6 +333,8 @@ def run_block(
         See `run_tiled`.
     rows, columns : sequence of Span
         Consecutive spans of a plan.
+    channels : int
+        Channels of the output.
     out : ndarray, shape (channels, h, w)
         Where to write what the tiles keep; its first pixel is the first one kept.
 
@@ -341,7 +348,7 @@ def run_block(
         tile = read(row.read_start, row.read_stop, column.read_start, column.read_stop)
         output = forward(tile)
         margin = row.keep_start - row.read_start
-        expected = (len(out), row.read - 2 * margin, column.read - 2 * margin)
+        expected = (channels, row.read - 2 * margin, column.read - 2 * margin)
         if output.shape != expected:
             raise TilingError(f"a tile of {tile.shape} gave {output.shape}, expected {expected}")
         kept = output[:, : row.keep, : column.keep]
