@@ -35,7 +35,7 @@ FROZEN = {
         [
             *("--output", "-o", "--precision", "--max-memory", "--instances", "--probabilities"),
             *("--overlay", "--outlines", "--layout", "--threshold", "--min-area", "--split", "--fill-holes"),
-            *("--border", "--foi", "--scale", "--pixel-size", "--overwrite", "--device"),
+            *("--border", "--foi", "--scale", "--pixel-size", "--average", "--overwrite", "--device"),
         ],
     ),
     "evaluate": (

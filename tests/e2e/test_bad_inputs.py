@@ -575,6 +575,7 @@ cases(
     lambda desk: ["predict", desk.model, desk.image, "-o", "out"],
     (["--precision", "fp8"], ("'fp8'", "use auto, fp32 or bf16")),
     (["--device", "quantum"], ("'quantum'", "use auto or cpu")),
+    (["--average", "8"], ("--average '8'", "use none, paper, d4")),
     (["--max-memory", "much"], ("'much'", "4GB")),
     (["--max-memory", "10MB"], ("the smallest one takes", "raise the limit (--max-memory)")),
     (["--scale", "0"], ("--scale 0 is not possible", "from 0.01 to 100")),

@@ -75,6 +75,23 @@ def test_predict_and_evaluate(discs: Path, trained: Path, ushape, tmp_path: Path
     assert json.loads((tmp_path / "scores.json").read_text())
 
 
+def test_an_average_is_written_and_named(discs: Path, trained: Path, ushape, tmp_path: Path) -> None:
+    words = "predict", trained / "model.safetensors", discs / "images" / "d0.png", "--probabilities"
+    found = {}
+    for average in ("none", "paper", "d4"):
+        done = ushape(*words, "--output", tmp_path / average, "--average", average)
+        assert done.returncode == 0, done.stderr
+        assert (f"average {average}" in done.stdout) == (average != "none")
+        record = json.loads((tmp_path / average / "d0.json").read_text())
+        assert record["average"] == average
+        assert record["average_of"] == (None if average == "none" else "logits")
+        found[average] = tifffile.imread(tmp_path / average / "d0_probabilities.tif")
+    logits = {name: np.log(values[1] / values[0]) for name, values in found.items()}
+    # All eight are the seven and the image itself; in float32, over a softmax and back; measured: 5e-6.
+    np.testing.assert_allclose(8 * logits["d4"] - 7 * logits["paper"], logits["none"], atol=1e-4)
+    assert np.abs(logits["d4"] - logits["none"]).max() > 1e-3
+
+
 def test_a_tracking_result_is_written_and_scored(discs: Path, trained: Path, ushape, tmp_path: Path) -> None:
     frames, reference = tmp_path / "01", tmp_path / "01_GT"
     for folder in (frames, reference / "SEG", reference / "TRA"):

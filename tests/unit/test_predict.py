@@ -91,6 +91,37 @@ def test_probabilities_are_those_of_a_direct_pass(monkeypatch, in_channels, clas
     assert result.classes.dtype == np.uint8
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_an_average_is_taken_before_or_after_the_softmax(grey, classes):
+    network, header = make_model(classes=classes, temperature=1.5)
+    segmenter = Segmenter(network, header, device="cpu")
+    geometry = network.geometry
+    fitting = grey[: 2 * geometry.period + 4, : 4 * geometry.period + 4]  # an image that is a valid output
+    assert all(geometry.is_valid(size + 2 * geometry.margin) for size in fitting.shape)
+    versions = [(turns, flip) for flip in (False, True) for turns in range(4)]
+    single = []
+    for turns, flip in versions:
+        image = np.rot90(np.fliplr(fitting) if flip else fitting, turns)
+        turned = np.rot90(segmenter(image, "fp64").probabilities, -turns, axes=(1, 2))
+        single.append(turned[..., ::-1] if flip else turned)
+    probabilities = np.stack(single).astype(np.float64)
+    rooted = np.exp(np.log(probabilities).mean(0))  # the mean of logits, up to a constant per pixel
+    expected = {"probabilities": probabilities.mean(0), "logits": rooted / rooted.sum(0)}
+    for kind, values in expected.items():
+        result = segmenter(fitting, "fp64", average="d4", average_of=kind)
+        # Probabilities are rounded to float32, by 6e-8 at most; those expected are made of rounded ones.
+        np.testing.assert_allclose(result.probabilities, values, rtol=0, atol=1e-6)
+    assert np.abs(expected["probabilities"] - expected["logits"]).max() > 1e-4
+
+
+def test_an_unknown_average_is_refused(grey):
+    segmenter = Segmenter(*make_model(), device="cpu")
+    with pytest.raises(ConfigError, match=r"--average 'all' is not known; use none, paper, d4"):
+        segmenter(grey, average="all")
+    with pytest.raises(ConfigError, match="average of 'classes' is not known; use logits or probabilities"):
+        segmenter(grey, average="d4", average_of="classes")
+
+
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_logits_are_divided_by_the_temperature_of_the_model(grey, classes):
     network, header = make_model(classes=classes, temperature=2.5)

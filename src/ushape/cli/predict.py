@@ -52,6 +52,10 @@ def predict(
         str | None,
         typer.Option(help="Micrometres per pixel of the images, or height,width: gives the scale."),
     ] = None,
+    average: Annotated[
+        str,
+        typer.Option(help="Mean over turned and mirrored tiles: none, paper (7 of them) or d4 (all 8)."),
+    ] = "none",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -89,6 +93,7 @@ def predict(
                 postprocessing=changes,
                 scale=scale,
                 pixel_size=pixel_size,
+                average=average,
                 overwrite=overwrite,
                 device=device,
                 progress=screen.show_tiles,

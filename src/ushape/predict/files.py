@@ -23,6 +23,7 @@ from ushape.io import (
     write_overlay,
     write_probabilities,
 )
+from ushape.predict.averaging import Average
 from ushape.predict.record import objects_in_words, record_of, speed, summary
 from ushape.predict.scaling import find_scale
 from ushape.predict.segmentation import Segmentation
@@ -101,6 +102,8 @@ def predict_files(
     postprocessing: Mapping[str, Any] | None = None,
     scale: float | None = None,
     pixel_size: float | str | PixelSize | None = None,
+    average: str = "none",
+    average_of: str = "logits",
     overwrite: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
@@ -132,7 +135,7 @@ def predict_files(
         `01/t007.tif` becomes `01_RES/mask007.tif`, also where there is no object.
     postprocessing : mapping, optional
         Settings of `Postprocessing`, in pixels of the images, that replace those of the model.
-    scale, pixel_size
+    scale, pixel_size, average, average_of
         See `Segmenter`.
     overwrite : bool
         Replace results that exist.
@@ -169,6 +172,7 @@ def predict_files(
     }
     kinds = ["classes", *(kind for kind, is_wanted in wanted.items() if is_wanted), "json"]
     changes = dict(postprocessing or {})
+    Average(average, average_of)  # refuses a name that is not known
     _require_sense(kinds, layout, changes)
     folder = Path(output)
     targets = {path: targets_of(path, folder, kinds, layout) for path in find_inputs(inputs)}
@@ -180,6 +184,7 @@ def predict_files(
     header.postprocessing.changed(changes)
     find_scale(header, scale, pixel_size)
     options: dict[str, Any] = {"scale": scale, "pixel_size": pixel_size, "postprocessing": changes}
+    options |= {"average": average, "average_of": average_of}
     with output_folder(folder):
         segmenter, identity = Segmenter.load(model, device=device), model_hash(model)
         results = []

@@ -45,7 +45,8 @@ def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, An
         },
         "precision": segmentation.precision,
         "device": str(segmentation.backend.device),
-        "average": "none",
+        "average": segmentation.average.name,
+        "average_of": None if segmentation.average.name == "none" else segmentation.average.of,
         "classes": _class_areas(segmentation),
         "postprocessing": segmentation.postprocessing.model_dump() if with_objects else None,
         "objects": len(segmentation.objects()["id"]) if with_objects else None,
@@ -75,6 +76,8 @@ def summary(name: str, record: dict[str, Any]) -> str:
         "exact" if record["precision"] != "bf16" else "bf16",
         f"{record['seconds']:.1f} s",
     ]
+    if record["average"] != "none":
+        parts.insert(-1, f"average {record['average']}")
     if record["scale"] != [1.0, 1.0]:
         parts.insert(1, f"scale {in_words(tuple(record['scale']))}")
     if record["objects"] is not None:

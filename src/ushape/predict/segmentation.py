@@ -5,6 +5,7 @@ All of it is equal to one pass over the whole image.
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ushape.config import ModelHeader, Postprocessing
 from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
 from ushape.io import Image
+from ushape.predict.averaging import NO_AVERAGE, Average
 from ushape.predict.scaling import Scale, in_words, resampled, scaled_size
 from ushape.tiling import TilePlan, plan_for_memory, run_tiled
 
@@ -47,6 +49,8 @@ class Segmentation:
         By what height and width were multiplied before the image went through the network.
     postprocessing : Postprocessing
         How objects are found, in pixels of the image.
+    average : Average
+        Over which versions of each tile its probabilities are averaged.
     """
 
     def __init__(
@@ -58,8 +62,9 @@ class Segmentation:
         progress: Callable[[int, int], None] | None = None,
         scale: Scale = (1.0, 1.0),
         postprocessing: Postprocessing | None = None,
+        average: Average = NO_AVERAGE,
     ) -> None:
-        self.image, self.scale = image, scale
+        self.image, self.scale, self.average = image, scale, average
         self.postprocessing = postprocessing or header.postprocessing.at_scale(math.sqrt(scale[0] * scale[1]))
         self.precision = backend.precision
         self.header, self.backend, self._progress = header, backend, progress
@@ -205,7 +210,8 @@ class Segmentation:
         self._probabilities = kept
 
     def _probabilities_of_tile(self, tile: Array) -> Array:
-        result = probabilities_of(self.backend(tile), self.header.temperature)
+        softmax = partial(probabilities_of, temperature=self.header.temperature)
+        result = self.average.probabilities(tile, self.backend, softmax)
         self._tiles_done += 1
         if self._progress is not None:
             self._progress(self._tiles_done, len(self.plan) * len(self._planes))

@@ -13,6 +13,7 @@ from ushape.checkpoint import load_model
 from ushape.config import ModelHeader, PixelSize, parse_bytes
 from ushape.io import Image, read_image
 from ushape.models import Network
+from ushape.predict.averaging import Average
 from ushape.predict.scaling import find_scale
 from ushape.predict.segmentation import Segmentation
 
@@ -69,6 +70,8 @@ class Segmenter:
         scale: float | None = None,
         pixel_size: float | str | PixelSize | None = None,
         postprocessing: Mapping[str, Any] | None = None,
+        average: str = "none",
+        average_of: str = "logits",
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
         """Segment an image or a stack.
@@ -93,6 +96,10 @@ class Segmenter:
             the scale follows from that of the training images.
         postprocessing : mapping, optional
             Settings of `Postprocessing`, in pixels of the image, that replace those of the model.
+        average : {"none", "paper", "d4"}
+            Mean over turned and mirrored versions of each tile: the seven that differ from it, or all eight.
+        average_of : {"logits", "probabilities"}
+            What is averaged; the authors' released code averages raw scores. See `predict.averaging.Average`.
         progress : callable, optional
             Called after each tile with the tiles done and their total number.
 
@@ -109,7 +116,8 @@ class Segmenter:
         TilingError
             If `max_memory` is too small for the smallest tile.
         ConfigError
-            If the precision is not known or not possible here, or the scale or a setting is not possible.
+            If the precision is not known or not possible here, or the scale, a setting or the average is not
+            possible.
         """
         factors, size = find_scale(self.header, scale, pixel_size)
         how = self.header.postprocessing.at_scale(math.sqrt(factors[0] * factors[1]))
@@ -118,7 +126,10 @@ class Segmenter:
         if size is not None:
             opened = replace(opened, pixel_size_um=size)
         how = how.changed(postprocessing or {})
-        return Segmentation(opened, self.header, self.backend(precision), budget, progress, factors, how)
+        mean = Average(average, average_of)
+        return Segmentation(
+            opened, self.header, self.backend(precision), budget, progress, factors, how, mean
+        )
 
     def backend(self, precision: Precision = "auto") -> PyTorchBackend:
         """What computes the network in this precision; made once."""
