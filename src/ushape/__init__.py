@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Segmentation", "Segmenter", "UNet", "__version__", "metrics", "train"]
+__all__ = ["Segmentation", "Segmenter", "UNet", "__version__", "certify", "metrics", "train"]
 
 # Public name -> where it lives. Imported on first use, so that `import ushape` does not wait for torch.
 _HOMES = {
     "Segmentation": "ushape.predict",
     "Segmenter": "ushape.predict",
     "UNet": "ushape.models",
+    "certify": "ushape.predict",
     "train": "ushape.training",
 }
 

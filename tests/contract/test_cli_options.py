@@ -45,7 +45,7 @@ FROZEN = {
             *("--tolerance", "--pixel-size"),
         ],
     ),
-    "info": (["[MODEL]"], ["--size"]),
+    "info": (["[MODEL]"], ["--size", "--certify"]),
 }
 COMMANDS = typer.main.get_command(app).commands
 

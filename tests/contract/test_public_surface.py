@@ -23,7 +23,15 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_public_names_are_frozen_and_sorted():
-    assert ushape.__all__ == ["Segmentation", "Segmenter", "UNet", "__version__", "metrics", "train"]
+    assert ushape.__all__ == [
+        "Segmentation",
+        "Segmenter",
+        "UNet",
+        "__version__",
+        "certify",
+        "metrics",
+        "train",
+    ]
     assert sorted(ushape.__all__) == ushape.__all__ == dir(ushape)
 
 

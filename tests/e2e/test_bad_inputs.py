@@ -677,6 +677,15 @@ def info_without_a_model(desk: Desk) -> Words:
     return ["info", "nothing.safetensors"]
 
 
+cases(
+    "info",
+    lambda desk: ["info", "--certify"],
+    ([], ("--certify measures a model file", "give MODEL")),
+    (["nothing.safetensors"], ("nothing.safetensors", "no such model file")),
+    (["nothing.safetensors", "--size", "572"], ("at sizes of its own", "no --size")),
+)
+
+
 @case("100", "188")
 def info_of_a_size_that_is_too_small(desk: Desk) -> Words:
     return ["info", "--size", "100"]

@@ -1,5 +1,6 @@
 """`ushape info`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from ushape.cli.options import Quiet, Verbose
 from ushape.cli.screen import show
+from ushape.errors import ConfigError
 
 
 def info(
@@ -14,10 +16,17 @@ def info(
         Path | None, typer.Argument(metavar="[MODEL]", help="A model file; default: the paper.")
     ] = None,
     size: Annotated[int | None, typer.Option(help="Input height and width; default: 572.")] = None,
+    certify: Annotated[
+        bool,
+        typer.Option("--certify", help="Measure that tiles equal the whole image: a minute, status 0 or 1."),
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Draw the U with every shape, parameters, operations and valid sizes."""
+    if certify:
+        _certify(model, size, quiet)
+        return
     from ushape.checkpoint import read_header
     from ushape.config import UNetConfig
     from ushape.models.summary import draw
@@ -27,6 +36,28 @@ def info(
     if header is not None:
         show(_describe(header), quiet)
     show(draw(architecture, size, size), quiet)
+
+
+def _certify(model: Path | None, size: int | None, quiet: bool) -> None:
+    """Measure a model file; the status of the process says how it ended."""
+    if model is None or size is not None:
+        raise ConfigError("--certify measures a model file at sizes of its own; give MODEL, and no --size")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(quiet=quiet)
+    show("comparing tiles with whole images, which takes about a minute", quiet)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("loading the model", total=1)
+        from ushape.predict import certify  # imports torch, which takes seconds
+
+        certificate = certify(
+            model,
+            progress=lambda done, share: bar.update(task, completed=share, description=f"{done} images"),
+        )
+    show(certificate.render(), quiet)
+    if not certificate.is_exact:
+        sys.exit(1)
 
 
 def _describe(header: Any) -> str:

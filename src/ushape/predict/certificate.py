@@ -1,0 +1,202 @@
+"""The certificate of exact tiles: for a given network, tile by tile against the whole image, measured.
+
+Each case is an image of random values and size, cut as `predict` cuts it, into tiles of random size that
+meet at a random place. The whole of it goes through the network at once, mirrored by numpy, and the two
+results are compared. So that the figure means something, a tile that lies half a period off is compared, too.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ushape.backends import PyTorchBackend
+from ushape.checkpoint import load_model
+from ushape.errors import ConfigError
+from ushape.geometry import Geometry
+from ushape.models import Network
+from ushape.tiling import TilePlan, plan_tiles, read_mirrored, run_tiled
+
+Array = np.ndarray[Any, Any]
+
+LIMITS = {"fp32": 1e-5, "fp64": 1e-12}
+"""Largest difference allowed, as a share of the largest value: some dozens of roundings of the precision."""
+
+_PERIODS = 4  # side of the largest image; the margin around it is most of the work anyway
+_LEAST_SIDE = 32  # of the largest image, for networks of a short period
+_LEAST_IMAGES, _MOST_IMAGES = 3, 24
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far tiles are from the whole image.
+
+    Attributes
+    ----------
+    differences : dict of float
+        By precision, "fp32" and "fp64": the largest difference as a share of the largest value.
+    misaligned : float
+        The same for a tile half a period off, where none may lie; in fp32, the median over the images.
+    images, tiles, seed : int
+        How many were compared, and what they were drawn with.
+    margin, period : int
+        Of the network, in pixels.
+    """
+
+    differences: dict[str, float]
+    misaligned: float
+    images: int
+    tiles: int
+    seed: int
+    margin: int
+    period: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all differences are within `LIMITS`; what is not a number is not."""
+        return all(self.differences[precision] <= limit for precision, limit in LIMITS.items())
+
+    def render(self) -> str:
+        """Lines for a person: what was compared, each precision with its limit, and the verdict."""
+        rows = [
+            f"{precision}: largest difference {self.differences[precision]:.1e} of the largest value, "
+            f"limit {limit:.0e}: {'pass' if self.differences[precision] <= limit else 'FAIL'}"
+            for precision, limit in LIMITS.items()
+        ]
+        verdict = "tiles equal the whole image" if self.is_exact else "TILES DO NOT EQUAL THE WHOLE IMAGE"
+        return "\n".join(
+            [
+                f"tiles against whole images: {self.images} images, {self.tiles} tiles, seed {self.seed}; "
+                f"margin {self.margin} px, period {self.period} px",
+                *rows,
+                f"for comparison, a tile {self.period // 2} px off the period: {self.misaligned:.1e}",
+                verdict,
+            ]
+        )
+
+
+def certify(
+    model: str | Path | Network,
+    *,
+    seed: int = 0,
+    seconds: float = 45.0,
+    images: int | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> Certificate:
+    """Measure by how much tiles differ from the whole image, on the CPU in fp32 and in fp64.
+
+    Parameters
+    ----------
+    model : path, UNet or Ensemble
+        A model file or a network, which is put into evaluation mode.
+    seed : int
+        Of images, sizes and values, >= 0. Equal seeds draw the same images in the same order.
+    seconds : float
+        No image is begun after this time, but 3 are always compared, and never more than 24.
+    images : int, optional
+        Compare as many images, however long it takes.
+    progress : callable, optional
+        Called after each image with the number done and the share of the whole that this is, 0 to 1.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a model or is damaged.
+    ConfigError
+        If `seed` is negative or `images` is not positive.
+    TilingError
+        If a layer computes statistics per tile; names the layer.
+    """
+    if seed < 0 or (images is not None and images < 1):
+        raise ConfigError(f"seed {seed}, images {images}: give a seed of at least 0 and at least 1 image")
+    network = model if not isinstance(model, str | Path) else load_model(model)[0]
+    backends = {name: PyTorchBackend(network, "cpu", name) for name in LIMITS}  # type: ignore[arg-type]
+    rng, started = np.random.default_rng(seed), time.perf_counter()
+    found: dict[str, list[float]] = {"misaligned": [], **{name: [] for name in backends}}
+    done = tiles = 0
+    while True:
+        image, plan = _draw(rng, network)
+        for precision, backend in backends.items():
+            whole = _whole(backend, image)
+            tiled = run_tiled(image, backend, plan, network.classes, np.empty_like(whole))
+            found[precision].append(_relative(tiled, whole))
+            if precision == "fp32":
+                found["misaligned"].append(_misaligned(backend, image, plan, whole))
+        done, tiles = done + 1, tiles + len(plan)
+        share = _share(done, time.perf_counter() - started, images, seconds)
+        if progress is not None:
+            progress(done, share)
+        if share >= 1:
+            break
+    geometry = network.geometry
+    return Certificate(
+        # Not `max`, which passes over what is not a number.
+        differences={name: float(np.max(found[name])) for name in backends},
+        misaligned=float(np.median(found["misaligned"])),
+        images=done,
+        tiles=tiles,
+        seed=seed,
+        margin=geometry.margin,
+        period=geometry.period,
+    )
+
+
+def _share(done: int, elapsed: float, images: int | None, seconds: float) -> float:
+    """How much of the work is done; 1 ends it."""
+    if images is not None:
+        return done / images
+    if done < _LEAST_IMAGES:
+        return min(done / _LEAST_IMAGES, 0.99)
+    return min(max(elapsed / seconds, done / _MOST_IMAGES), 1.0)
+
+
+def _draw(rng: np.random.Generator, network: Network) -> tuple[Array, TilePlan]:
+    """An image of normal values, and a plan of two tiles along each axis."""
+    geometry = network.geometry
+    sides = [_side(rng, geometry) for _ in range(2)]
+    keep = [_meeting_place(rng, side, geometry.period) for side in sides]
+    image = rng.standard_normal((network.in_channels, *sides))
+    return image, plan_tiles(sides[0], sides[1], (keep[0], keep[1]), geometry)
+
+
+def _side(rng: np.random.Generator, geometry: Geometry) -> int:
+    shortest = max(geometry.period, geometry.output_size(geometry.smallest)) + 1
+    longest = max(_PERIODS * geometry.period, _LEAST_SIDE)
+    return int(rng.integers(shortest, longest + 1))
+
+
+def _meeting_place(rng: np.random.Generator, side: int, period: int) -> int:
+    """Where the first tile of an axis ends: the second one is not the longer of the two."""
+    return period * int(rng.integers(-(-side // (2 * period)), -(-side // period)))
+
+
+def _misaligned(backend: PyTorchBackend, image: Array, plan: TilePlan, whole: Array) -> float:
+    """Difference of the last tile, moved by half a period, from the whole image."""
+    off = backend.geometry.period // 2
+    *_, spans = plan.tiles
+    (top, bottom), (left, right) = ((span.read_start - off, span.read_stop - off) for span in spans)
+    output = backend(read_mirrored(image, top, bottom, left, right))
+    kept = tuple(slice(span.keep_start - off, span.keep_stop - off) for span in spans)
+    return _relative(output[:, : spans[0].keep, : spans[1].keep], whole[:, *kept])
+
+
+def _whole(backend: PyTorchBackend, image: Array) -> Array:
+    """One pass over the whole image, mirrored here."""
+    geometry, padding = backend.geometry, [(0, 0)]
+    for length in image.shape[1:]:
+        padding.append((geometry.margin, geometry.input_size(length) - length - geometry.margin))
+    return backend(np.pad(image, padding, mode="reflect"))[:, : image.shape[1], : image.shape[2]]
+
+
+def _relative(found: Array, reference: Array) -> float:
+    """Largest difference as a share of the largest value; not a number if either holds what is none."""
+    with np.errstate(invalid="ignore"):
+        largest, difference = np.abs(reference).max(), np.abs(found - reference).max()
+        return 0.0 if difference == 0 else float(difference / largest)
