@@ -45,6 +45,7 @@ FROZEN = {
             *("--tolerance", "--pixel-size"),
         ],
     ),
+    "doctor": ([], []),
     "info": (["[MODEL]"], ["--size", "--certify"]),
 }
 COMMANDS = typer.main.get_command(app).commands

@@ -819,7 +819,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_help_lists_the_commands_that_work(ushape) -> None:
     listed = [line.split()[1] for line in ushape("--help").stdout.splitlines() if re.match(r"\W [a-z]", line)]
-    assert listed == ["demo", "check", "train", "predict", "evaluate", "info"]
+    assert listed == ["demo", "check", "train", "predict", "evaluate", "info", "doctor"]
     for command in listed:
         done = ushape(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")

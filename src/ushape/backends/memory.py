@@ -11,9 +11,19 @@ def available_memory() -> int:
     # macOS has no /proc; half of what is built in is a careful guess there.
     free = _kilobytes("/proc/meminfo", "MemAvailable")
     if free is None:
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+        free = installed_memory() // 2
+    limit, used = memory_limit(), _number("/sys/fs/cgroup/memory.current")
     return free if limit is None or used is None else min(free, max(limit - used, 0))
+
+
+def installed_memory() -> int:
+    """Memory built into this machine; a container's limit does not count."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_limit() -> int | None:
+    """Memory that the container of this process may take; None if it has no limit."""
+    return _number("/sys/fs/cgroup/memory.max")
 
 
 def resident_memory() -> int:

@@ -7,6 +7,7 @@ import typer
 
 from ushape.cli.check import check
 from ushape.cli.demo import demo
+from ushape.cli.doctor import doctor
 from ushape.cli.evaluate import evaluate
 from ushape.cli.info import info
 from ushape.cli.predict import predict
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, check, train, predict, evaluate, info):
+for command in (demo, check, train, predict, evaluate, info, doctor):
     app.command()(command)
 
 

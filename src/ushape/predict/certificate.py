@@ -27,7 +27,7 @@ LIMITS = {"fp32": 1e-5, "fp64": 1e-12}
 
 _PERIODS = 4  # side of the largest image; the margin around it is most of the work anyway
 _LEAST_SIDE = 32  # of the largest image, for networks of a short period
-_LEAST_IMAGES, _MOST_IMAGES = 3, 24
+_LEAST_IMAGES, _MOST_IMAGES = 3, 12
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def certify(
     seed : int
         Of images, sizes and values, >= 0. Equal seeds draw the same images in the same order.
     seconds : float
-        No image is begun after this time, but 3 are always compared, and never more than 24.
+        No image is begun after this time, but 3 are always compared, and never more than 12.
     images : int, optional
         Compare as many images, however long it takes.
     progress : callable, optional
