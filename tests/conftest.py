@@ -27,6 +27,16 @@ def data_dir() -> Path:
     return DATA
 
 
+@pytest.fixture(scope="session", autouse=True)
+def converted_networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache out of the tests; processes of one test run share theirs."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("USHAPE_CACHE", str(shared / "cache"))
+        yield
+
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -573,7 +573,7 @@ def model_with_weights_of_another_width(desk: Desk) -> Words:
 cases(
     "predict",
     lambda desk: ["predict", desk.model, desk.image, "-o", "out"],
-    (["--precision", "fp8"], ("'fp8'", "use auto, fp32 or bf16")),
+    (["--precision", "fp8"], ("'fp8'", "use auto, fp32, bf16 or int8")),
     (["--device", "quantum"], ("'quantum'", "use auto or cpu")),
     (["--average", "8"], ("--average '8'", "use none, paper, d4")),
     (["--max-memory", "much"], ("'much'", "4GB")),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ushape.backends import PyTorchBackend
+from ushape.backends import Backend, OpenVINOBackend, PyTorchBackend
 from ushape.models import Ensemble, Network, UNet
 from ushape.tiling import Span, TilePlan, plan_tiles, run_tiled
 
@@ -35,9 +35,9 @@ def image_of(height: int, width: int, channels: int = 1) -> np.ndarray:
     return np.random.default_rng(height * 1009 + width).standard_normal((channels, height, width))
 
 
-def whole(backend: PyTorchBackend, image: np.ndarray) -> np.ndarray:
+def whole(backend: Backend, image: np.ndarray) -> np.ndarray:
     """One pass over the image, mirrored by numpy and cropped here: nothing of `tiling` is used."""
-    geometry = backend.network.geometry
+    geometry = backend.geometry
     padding = [(0, 0)]
     for length in image.shape[1:]:
         size = geometry.input_size(length)
@@ -104,4 +104,20 @@ def test_tiled_equals_whole_in_float32(height, width, depth):
     geometry = backend.network.geometry
     image = image_of(height, width).astype(np.float32)
     tiled = run_tiled(image, backend, plan_tiles(height, width, (64, 48), geometry), 2)
+    assert relative_difference(tiled, whole(backend, image)) < 1e-5
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    height=st.integers(1, 170),
+    width=st.integers(1, 170),
+    depth=st.sampled_from([1, 4]),
+    shrink=st.sampled_from([1, 2]),
+)
+def test_tiled_equals_whole_in_openvino(height, width, depth, shrink):
+    # Measured: at most 1.3e-6 of the largest value.
+    backend = OpenVINOBackend(network(depth, shrink=shrink), "fp32")
+    geometry = backend.geometry
+    image = image_of(height, width).astype(np.float32)
+    tiled = run_tiled(image, backend, plan_tiles(height, width, (64, 96), geometry), 2)
     assert relative_difference(tiled, whole(backend, image)) < 1e-5

@@ -79,7 +79,7 @@ def test_probabilities_are_those_of_a_direct_pass(monkeypatch, in_channels, clas
     image = np.random.default_rng(0).integers(0, 4000, (in_channels, 150, 131), dtype=np.uint16)
     segmenter = Segmenter(network, header, device="cpu")
     if max_memory:
-        monkeypatch.setattr("ushape.tiling.plan_for_memory.__kwdefaults__", {"largest": 100})
+        monkeypatch.setattr(segmenter.backend("fp32"), "largest_tile", 100)
     result = segmenter(image, "fp32", axes="CYX")
     assert len(result.plan) == (9 if max_memory else 1)
     expected = direct(network, image)
@@ -307,7 +307,8 @@ from ushape import Segmenter
 from ushape.backends import peak_memory, resident_memory
 segmenter = Segmenter.load({model!r}, device="cpu")
 image = np.random.default_rng(0).integers(0, 256, (500, 500), dtype=np.uint8)
-limit = resident_memory() + segmenter.backend("fp32").fixed_bytes + 80_000_000
+backend = segmenter.backend("fp32")
+limit = resident_memory() + backend.fixed_bytes + 80_000_000
 result = segmenter(image, "fp32", limit)
 result.classes
 print(len(result.plan), limit, peak_memory())

@@ -1,15 +1,22 @@
 """What computes the network for one tile: takes a tile, returns its logits, NumPy in, NumPy out."""
 
 from ushape.backends.compiling import compiles
+from ushape.backends.engine import start
+from ushape.backends.interface import Backend, Engine, Precision
 from ushape.backends.memory import available_memory, peak_memory, resident_memory
-from ushape.backends.pytorch import Precision, PyTorchBackend, training_format
+from ushape.backends.openvino import OpenVINOBackend
+from ushape.backends.pytorch import PyTorchBackend, training_format
 
 __all__ = [
+    "Backend",
+    "Engine",
+    "OpenVINOBackend",
     "Precision",
     "PyTorchBackend",
     "available_memory",
     "compiles",
     "peak_memory",
     "resident_memory",
+    "start",
     "training_format",
 ]

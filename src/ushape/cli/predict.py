@@ -13,7 +13,7 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders or globs.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
     max_memory: Annotated[str | None, typer.Option(help="Memory for the whole process, such as 4GB.")] = None,
     instances: Annotated[
         bool, typer.Option("--instances", help="Write object ids and a table of objects.")

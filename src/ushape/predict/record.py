@@ -45,6 +45,7 @@ def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, An
         },
         "precision": segmentation.precision,
         "device": str(segmentation.backend.device),
+        "engine": segmentation.backend.engine,
         "average": segmentation.average.name,
         "average_of": None if segmentation.average.name == "none" else segmentation.average.of,
         "classes": _class_areas(segmentation),
@@ -73,7 +74,7 @@ def summary(name: str, record: dict[str, Any]) -> str:
     parts = [
         f"{planes}{size['height']} x {size['width']} px",
         f"{tiles['number']} tiles of {keep}" if tiles["number"] > 1 else "1 tile",
-        "exact" if record["precision"] != "bf16" else "bf16",
+        record["precision"] if record["precision"] in ("bf16", "int8") else "exact",
         f"{record['seconds']:.1f} s",
     ]
     if record["average"] != "none":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ushape import pictures
-from ushape.backends import PyTorchBackend, resident_memory
+from ushape.backends import Backend, resident_memory
 from ushape.config import ModelHeader, Postprocessing
 from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
@@ -36,11 +36,11 @@ class Segmentation:
         What was segmented.
     header : ModelHeader
         Of the model.
-    backend : PyTorchBackend
+    backend : Backend
         What computes the network.
     plan : TilePlan
         How each plane is cut into tiles.
-    precision : {"fp32", "bf16", "fp64"}
+    precision : {"fp32", "bf16", "int8", "fp64"}
         What the network is computed in. In fp32, tiles equal a pass over the whole image within 1e-5; in
         bf16 they differ from it by the rounding of bf16 itself (measured: logits by 1.5 % of the largest).
     notes : tuple of str
@@ -57,7 +57,7 @@ class Segmentation:
         self,
         image: Image,
         header: ModelHeader,
-        backend: PyTorchBackend,
+        backend: Backend,
         max_memory: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         scale: Scale = (1.0, 1.0),
@@ -68,7 +68,7 @@ class Segmentation:
         self.postprocessing = postprocessing or header.postprocessing.at_scale(math.sqrt(scale[0] * scale[1]))
         self.precision = backend.precision
         self.header, self.backend, self._progress = header, backend, progress
-        self._planes, self.notes = _channels_for(image, header.architecture.in_channels)
+        self._planes, self.notes = channels_for(image, header.architecture.in_channels)
         self._channels = max(header.architecture.classes, 2)
         self.plan = self._plan(max_memory)
         self._tiles_done = 0
@@ -274,7 +274,14 @@ class Segmentation:
                 f"{beside / 1e9:.1f} GB, but {free:.1f} GB are left; give a smaller --scale"
             )
         geometry = backend.geometry
-        return plan_for_memory(height, width, geometry, backend.bytes_per_input_pixel, budget - beside)
+        return plan_for_memory(
+            height,
+            width,
+            geometry,
+            backend.bytes_per_input_pixel,
+            budget - beside,
+            largest=backend.largest_tile,
+        )
 
     def _like_image(self, results: Array | None) -> Array:
         assert results is not None
@@ -323,7 +330,7 @@ def _numbered_on(planes: list[Array]) -> Array:
     ).astype(dtype)
 
 
-def _channels_for(image: Image, wanted: int) -> tuple[Array, tuple[str, ...]]:
+def channels_for(image: Image, wanted: int) -> tuple[Array, tuple[str, ...]]:
     """The planes of an image, (Z, C, H, W), with the channels a network wants, and what was done to them."""
     planes = image.planes
     channels = planes.shape[1]

@@ -189,7 +189,9 @@ def _fitted(samples: list[Sample], uncalibrated: list[Array], kind: Kind) -> dic
 
 def _predicted(name: str, model: Path, samples: list[Sample], device: str) -> Fold:
     network, header = load_model(model)
-    segmenter = Segmenter(network, header.model_copy(update={"temperature": 1.0}), device=device)
+    segmenter = Segmenter(
+        network, header.model_copy(update={"temperature": 1.0}), device=device, engine="pytorch"
+    )
     uncalibrated = [segmenter(sample.image, axes="CYX").probabilities for sample in samples]
     return Fold(name, model, header, samples, uncalibrated)
 

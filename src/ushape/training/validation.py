@@ -223,7 +223,8 @@ class Validation(Callback):
 
     def _predict(self, network: Network, samples: list[Sample]) -> Generator[Array]:
         """Probabilities (C, H, W) of whole images, one after the other."""
-        segmenter = Segmenter(network.eval(), self.header, device=self.device)
+        # The weights change all the time: to convert them each time would take longer than to use them.
+        segmenter = Segmenter(network.eval(), self.header, device=self.device, engine="pytorch")
         try:
             for sample in samples:
                 yield segmenter(sample.image, axes="CYX").probabilities

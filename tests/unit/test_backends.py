@@ -1,0 +1,207 @@
+"""OpenVINO against PyTorch, a cache that may be damaged at any time, and which engine is chosen."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from small_model import make_model
+
+from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, start
+from ushape.backends.openvino import converted, identity
+from ushape.errors import ConfigError, ShapeError, TilingError
+from ushape.models import Ensemble, UNet
+from ushape.predict import Segmenter
+
+
+def unet(**options):
+    torch.manual_seed(5)
+    network = UNet(width=4, **options).eval()
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.uniform_(parameter, 0.1, 0.5)
+    return network
+
+
+def tile_for(network, height, width, seed=0):
+    size = [network.geometry.input_size(side) for side in (height, width)]
+    shape = (network.in_channels, *size)
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("USHAPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        unet(),
+        unet(depth=2, norm="batch", in_channels=3, classes=3),
+        unet(depth=1, variant="released", classes=1),
+        unet(depth=2, shrink=2),
+        Ensemble([unet(depth=1), UNet(width=4, depth=1).eval()]),
+    ],
+    ids=["paper", "batch norm, colours", "released", "half size", "ensemble"],
+)
+def test_openvino_computes_what_pytorch_does(network):
+    ours, reference = OpenVINOBackend(network, "fp32"), PyTorchBackend(network, "cpu", "fp32")
+    for height, width in ((1, 1), (60, 90), (60, 20)):
+        tile = tile_for(network, height, width)
+        expected = reference(tile)
+        logits = ours(tile)
+        assert (logits.shape, logits.dtype) == (expected.shape, np.float32)
+        # The documented bound; measured: 2.1e-6 of the largest.
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_result_outlives_the_next_tile():
+    network = unet(depth=1)
+    backend = OpenVINOBackend(network, "fp32")
+    first = backend(tile_for(network, 20, 20))
+    kept = first.copy()
+    backend(tile_for(network, 20, 20, seed=1))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_sizes_that_are_not_valid_and_statistics_per_tile_are_refused():
+    network = unet(depth=1)
+    with pytest.raises(ShapeError, match="tile height 19 is not valid; nearest valid sizes: 18 and 20"):
+        OpenVINOBackend(network, "fp32")(np.zeros((1, 19, 20), np.float32))
+    network.contracting[0].append(torch.nn.GroupNorm(1, 4))
+    with pytest.raises(TilingError, match=r"GroupNorm `contracting\.0\.4` computes its statistics per tile"):
+        OpenVINOBackend(network)
+
+
+@pytest.mark.parametrize("damage", ["none", "absent", "truncated", "flipped", "empty", "text", "folder"])
+def test_a_damaged_entry_is_made_anew(own_cache, damage):
+    network = unet(depth=1)
+    tile = tile_for(network, 20, 20)
+    expected = OpenVINOBackend(network, "fp32")(tile)
+    (entry,) = own_cache.iterdir()
+    whole = entry.read_bytes()
+    entry.unlink()
+    if damage == "folder":
+        entry.mkdir()
+    elif damage != "absent":
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        contents = {"none": whole, "truncated": whole[:-100], "flipped": flipped, "empty": b""}
+        entry.write_bytes(contents.get(damage, b"not a network"))
+    np.testing.assert_array_equal(OpenVINOBackend(network, "fp32")(tile), expected)
+    if damage != "folder":
+        cache._read(entry)  # whole again
+
+
+def test_an_entry_is_read_and_not_made_again(own_cache, monkeypatch):
+    network = unet(depth=1)
+    converted(network)
+    monkeypatch.setattr("ushape.backends.openvino._convert", lambda network: pytest.fail("converted again"))
+    converted(network)
+
+
+def test_other_weights_are_another_entry(own_cache):
+    network = unet(depth=1)
+    tile = tile_for(network, 20, 20)
+    before = OpenVINOBackend(network, "fp32")(tile)
+    with torch.no_grad():
+        network.score.bias += 1
+    after = OpenVINOBackend(network, "fp32")(tile)
+    assert len(list(own_cache.iterdir())) == 2
+    np.testing.assert_allclose(after, before + 1, atol=1e-5)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("USHAPE_CACHE", str(tmp_path / "file" / "cache"))
+    network = unet(depth=1)
+    assert OpenVINOBackend(network, "fp32")(tile_for(network, 1, 1)).shape[0] == 2
+
+
+def test_entries_used_longest_ago_make_room(own_cache, monkeypatch):
+    networks = [unet(depth=1, classes=classes) for classes in (2, 3, 4)]
+    for age, network in enumerate(networks[:2]):
+        converted(network)
+        newest = max(own_cache.iterdir(), key=os.path.getctime)
+        os.utime(newest, (1e9 - age, 1e9 - age))
+    converted(networks[1])  # used again
+    size = max(path.stat().st_size for path in own_cache.iterdir())
+    monkeypatch.setattr(cache, "LARGEST_BYTES", 2 * size + 1000)
+    before = {*own_cache.iterdir()}
+    converted(networks[2])
+    left = {*own_cache.iterdir()}
+    (gone,) = before - left
+    assert len(left) == 2
+    assert gone.stem == cache_key(networks[0])
+
+
+def cache_key(network):
+    return cache.key_of(["converted", *identity(network)])
+
+
+def test_the_cache_is_where_such_files_of_the_user_are(monkeypatch, tmp_path):
+    monkeypatch.delenv("USHAPE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert cache.cache_folder() == tmp_path / "ushape"
+    assert cache.cache_folder().name == "ushape"
+
+
+def test_the_engine_is_chosen_by_rule(monkeypatch):
+    network = unet(depth=1)
+    for pays, expected in ((True, "openvino"), (False, "pytorch")):
+        monkeypatch.setattr(engine, "openvino_pays", lambda pays=pays: pays)
+        assert start(network, "cpu", "fp32").engine.startswith(expected)
+    monkeypatch.setattr(engine, "openvino_pays", lambda: True)
+    assert start(network, "cpu", "fp64").engine.startswith("pytorch")
+    assert start(network, "cpu", "fp32", engine="pytorch").engine.startswith("pytorch")
+    with pytest.raises(ConfigError, match="engine openvino computes on a CPU .* not in fp64 on cpu"):
+        start(network, "cpu", "fp64", engine="openvino")
+    with pytest.raises(ConfigError, match="engine 'onnx' is not known; use auto, pytorch or openvino"):
+        start(network, "cpu", engine="onnx")
+
+
+def test_int8_needs_openvino_and_tiles():
+    network = unet(depth=1)
+    with pytest.raises(ConfigError, match="precision int8 is computed by OpenVINO on a CPU, not by PyTorch"):
+        PyTorchBackend(network, "cpu", "int8")
+    with pytest.raises(ConfigError, match="precision int8 is calibrated on the images"):
+        start(network, "cpu", "int8")
+
+
+def test_int8_without_its_extra_names_it(monkeypatch, own_cache):
+    found = engine.OpenVINOBackend
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    network = unet(depth=1)
+    with pytest.raises(ConfigError, match=r"needs the package nncf; .* pip install 'ushape\[fast\]'"):
+        found(network, "int8", tiles=[tile_for(network, 20, 20)])
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """Light and dark areas, which whole numbers can tell apart."""
+    noise = np.random.default_rng(2).standard_normal((150, 170))
+    return (120 + 900 * gaussian_filter(noise, 6)).clip(0, 255).astype(np.uint8)
+
+
+def test_int8_changes_few_labels_or_is_refused(smooth, monkeypatch):
+    network, header = make_model()
+    with torch.no_grad():  # an edge through the grey values, as a trained network would have it
+        network.score.bias += 0.3
+    monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 0.2)
+    exact = Segmenter(network, header, device="cpu")(smooth, "fp32")
+    segmenter = Segmenter(network, header, device="cpu")
+    rough = segmenter(smooth, "int8")
+    assert rough.precision == "int8"
+    share = (rough.classes != exact.classes).mean()
+    assert 0 < share < 0.2
+    again = Segmenter(network, header, device="cpu")(smooth, "int8")
+    np.testing.assert_array_equal(again.probabilities, rough.probabilities)
+    assert segmenter(smooth[:50], "int8").backend is rough.backend
+    monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1e-9)
+    with pytest.raises(ConfigError, match=r"int8 changes the label of [\d.]+% of the pixels .* use bf16 or"):
+        Segmenter(network, header, device="cpu")(smooth[::-1], "int8")
