@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from small_model import make_model
 
-from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, start
+from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, openvino, start
 from ushape.backends.openvino import converted, identity
 from ushape.errors import ConfigError, ShapeError, TilingError
 from ushape.models import Ensemble, UNet
@@ -66,6 +66,19 @@ def test_a_result_outlives_the_next_tile():
     kept = first.copy()
     backend(tile_for(network, 20, 20, seed=1))
     np.testing.assert_array_equal(first, kept)
+
+
+def test_two_shapes_in_turn_are_compiled_once_each(monkeypatch):
+    made = []
+    original = openvino.compiled
+    monkeypatch.setattr(openvino, "compiled", lambda *words: made.append(words[1]) or original(*words))
+    network = unet(depth=1)
+    backend, reference = OpenVINOBackend(network, "fp32"), PyTorchBackend(network, "cpu", "fp32")
+    tiles = [tile_for(network, *size) for size in ((20, 30), (30, 20), (40, 40))]
+    for tile in [*tiles[:2], *tiles[:2], tiles[2], tiles[0]]:
+        expected = reference(tile)
+        np.testing.assert_allclose(backend(tile), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert made == [tile.shape for tile in (*tiles, tiles[0])]
 
 
 def test_sizes_that_are_not_valid_and_statistics_per_tile_are_refused():
@@ -159,7 +172,7 @@ def test_the_engine_is_chosen_by_rule(monkeypatch):
     monkeypatch.setattr(engine, "openvino_pays", lambda: True)
     assert start(network, "cpu", "fp64").engine.startswith("pytorch")
     assert start(network, "cpu", "fp32", engine="pytorch").engine.startswith("pytorch")
-    with pytest.raises(ConfigError, match="engine openvino computes on a CPU .* not in fp64 on cpu"):
+    with pytest.raises(ConfigError, match=r"engine openvino computes on a CPU .* not in fp64 on cpu"):
         start(network, "cpu", "fp64", engine="openvino")
     with pytest.raises(ConfigError, match="engine 'onnx' is not known; use auto, pytorch or openvino"):
         start(network, "cpu", engine="onnx")

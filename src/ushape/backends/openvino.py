@@ -26,6 +26,9 @@ from ushape.models import Network
 if TYPE_CHECKING:
     import openvino
 
+SHAPES = 2
+"""Of tiles, for which the network is kept ready."""
+
 # Bytes of one number in the feature maps.
 _BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 
@@ -67,9 +70,10 @@ class OpenVINOBackend:
 
     Notes
     -----
-    The network is compiled for the size of the tile, and anew when the size changes, which takes 0.3 s of
-    processor time for the paper's network. Compiled once for all sizes it takes 1.4 times the memory
-    (1254 bytes per pixel against 866 at 1084 x 1084 px) and is no faster.
+    The network is compiled for the shape of a tile, which takes 0.3 s of processor time for the paper's
+    network, and kept for the last two shapes: tiles at the border of an image have another one, and so have
+    transposed ones. Compiled once for all sizes it takes 1.4 times the memory (1254 bytes per pixel against
+    866 at 1084 x 1084 px) and is no faster.
     """
 
     device = torch.device("cpu")
@@ -95,24 +99,23 @@ class OpenVINOBackend:
             from ushape.backends.quantization import quantized
 
             self._model = quantized(network, self._model, tiles, self._threads)
-        self._shape: tuple[int, ...] | None = None
-        self._request: Any = None
+        self._requests: dict[tuple[int, ...], Any] = {}  # by shape of the tile, the one used last at the end
 
     def __call__(self, tile: Array) -> Array:
         """Compute the logits of one tile; see `Backend`."""
-        if tile.shape != self._shape:
-            self._compile(tile.shape)
+        request = self._request_for(tile.shape)
         batch = np.ascontiguousarray(tile[None], np.float32)
-        logits = self._request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
+        logits = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
         return logits[0].copy()  # type: ignore[no-any-return]  # the next tile is computed in the same place
 
     @property
     def fixed_bytes(self) -> int:
         """Memory that forward passes take whatever the size of the tile.
 
-        The weights once more, as the processor wants them, and 50 MB for kernels (measured: 43 and 45).
+        For each shape kept the weights once more, as the processor wants them, and 50 MB for kernels
+        (measured: 43 and 45).
         """
-        return 50_000_000 + self._weight_bytes
+        return 50_000_000 + SHAPES * self._weight_bytes
 
     @property
     def bytes_per_input_pixel(self) -> float:
@@ -131,12 +134,18 @@ class OpenVINOBackend:
         """Bytes of memory that are free."""
         return available_memory()
 
-    def _compile(self, shape: tuple[int, ...]) -> None:
+    def _request_for(self, shape: tuple[int, ...]) -> Any:
+        if shape in self._requests and shape == next(reversed(self._requests)):
+            return self._requests[shape]
         for size, what in zip(shape[1:], ("tile height", "tile width"), strict=True):
             self.geometry.require_valid(size, what)
-        self._request = None  # its memory is needed
-        self._request = compiled(self._model, shape, self.precision, self._threads)
-        self._shape = shape
+        for request in self._requests.values():  # weights stay, feature maps go
+            request.get_compiled_model().release_memory()
+        kept = self._requests.pop(shape, None)
+        if kept is None and len(self._requests) == SHAPES:
+            del self._requests[next(iter(self._requests))]
+        self._requests[shape] = kept or compiled(self._model, shape, self.precision, self._threads)
+        return self._requests[shape]
 
 
 def compiled(model: "openvino.Model", shape: tuple[int, ...], precision: str, threads: int) -> Any:
