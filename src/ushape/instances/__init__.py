@@ -1,8 +1,22 @@
 """Objects: from the probabilities of a plane to numbered objects, their measurements and their outlines."""
 
 from ushape.instances.edges import outlines, polygons
-from ushape.instances.finding import instances, require_applicable
+from ushape.instances.finding import instances, kinds_of, require_applicable
 from ushape.instances.geojson import features
-from ushape.instances.measurements import measure
+from ushape.instances.measurements import measure, merged, sums_of, table_of
+from ushape.instances.regions import Numbering, Regions
 
-__all__ = ["features", "instances", "measure", "outlines", "polygons", "require_applicable"]
+__all__ = [
+    "Numbering",
+    "Regions",
+    "features",
+    "instances",
+    "kinds_of",
+    "measure",
+    "merged",
+    "outlines",
+    "polygons",
+    "require_applicable",
+    "sums_of",
+    "table_of",
+]

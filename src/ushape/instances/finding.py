@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 PixelSize = tuple[float, float]
 Connectivity = Literal[4, 8]
 
-_OPPOSITE: dict[Connectivity, Connectivity] = {4: 8, 8: 4}
+OPPOSITE: dict[Connectivity, Connectivity] = {4: 8, 8: 4}
 """Connectivity of the background: where objects pass between two corners, it does not, and the other way."""
 
 
@@ -69,8 +69,7 @@ def instances(
         raise ShapeError(f"foreground of shape {foreground.shape} is not one plane (height, width)")
     how = postprocessing or Postprocessing()
     require_applicable(how, foreground.shape, pixel_size_um)
-    above = foreground > how.threshold
-    kinds = above.astype(np.uint8) if classes is None else np.where(above, classes, 0)
+    kinds = kinds_of(foreground, how.threshold, classes)
     ids = _components(kinds, how.connectivity)
     if how.fill_holes:
         ids = _filled(ids, how.connectivity)
@@ -81,6 +80,12 @@ def instances(
     ids = _renumbered(ids, _kept(ids, how, pixel_size_um))
     # Once more, where a speck in a hole was dropped.
     return _filled(ids, how.connectivity) if how.fill_holes else ids
+
+
+def kinds_of(foreground: Array, threshold: float, classes: Array | None) -> Array:
+    """Class of each pixel that is above the threshold, 1 if there are no classes; 0 elsewhere: uint8."""
+    above = foreground > threshold
+    return above.astype(np.uint8) if classes is None else np.where(above, classes, 0).astype(np.uint8)
 
 
 def require_applicable(
@@ -126,7 +131,7 @@ def _components(kinds: Array, connectivity: Connectivity) -> Array:
 
 def _filled(ids: Array, connectivity: Connectivity) -> Array:
     """Give background that a single object encloses to that object, the innermost if there are several."""
-    background = _components((ids == 0).astype(np.uint8), _OPPOSITE[connectivity])
+    background = _components((ids == 0).astype(np.uint8), OPPOSITE[connectivity])
     is_hole = np.ones(int(background.max()) + 1, bool)
     is_hole[0] = False
     is_hole[_at_border(background)] = False
@@ -158,11 +163,7 @@ def _at_border(ids: Array) -> Array:
 
 def _kept(ids: Array, how: Postprocessing, pixel_size_um: PixelSize | None) -> Array:
     """Whether each id, 0..n, is an object to keep."""
-    smallest = max(how.min_area, 1)
-    if how.min_area_um2 and pixel_size_um is not None:
-        pixels = how.min_area_um2 / (pixel_size_um[0] * pixel_size_um[1])
-        smallest = max(smallest, math.ceil(pixels * (1 - 1e-9)))  # whole numbers come out a hair too large
-    keep = np.bincount(ids.ravel()) >= smallest
+    keep = np.bincount(ids.ravel()) >= smallest_area(how, pixel_size_um)
     keep[0] = False
     if how.border == "remove":
         keep[_at_border(ids)] = False
@@ -171,6 +172,15 @@ def _kept(ids: Array, how: Postprocessing, pixel_size_um: PixelSize | None) -> A
         inside[ids[how.foi_px : -how.foi_px, how.foi_px : -how.foi_px]] = True
         keep &= inside
     return keep
+
+
+def smallest_area(how: Postprocessing, pixel_size_um: PixelSize | None) -> int:
+    """Pixels of the smallest object to keep."""
+    smallest = max(how.min_area, 1)
+    if how.min_area_um2 and pixel_size_um is not None:
+        pixels = how.min_area_um2 / (pixel_size_um[0] * pixel_size_um[1])
+        smallest = max(smallest, math.ceil(pixels * (1 - 1e-9)))  # whole numbers come out a hair too large
+    return smallest
 
 
 def _renumbered(ids: Array, keep: Array) -> Array:

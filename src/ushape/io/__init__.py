@@ -1,5 +1,7 @@
 """Images, label images and results as files."""
 
+from ushape.io.large import LargeImage, is_large
+from ushape.io.multiscale import create_store, fill_levels, is_store, open_levels, written_chunks
 from ushape.io.read import (
     IMAGE_SUFFIXES,
     Image,
@@ -27,8 +29,14 @@ __all__ = [
     "Image",
     "ImageSize",
     "LabelImage",
+    "LargeImage",
+    "create_store",
+    "fill_levels",
     "image_size",
     "is_image",
+    "is_large",
+    "is_store",
+    "open_levels",
     "output_folder",
     "read_image",
     "read_labels",
@@ -40,4 +48,5 @@ __all__ = [
     "write_overlay",
     "write_probabilities",
     "written_beside",
+    "written_chunks",
 ]

@@ -23,6 +23,7 @@ _MICROMETRES = {
     "cm": 1e4,
     "centimeter": 1e4,
     "m": 1e6,
+    "meter": 1e6,
     "inch": 25400.0,
     "in": 25400.0,
 }
@@ -37,6 +38,12 @@ def from_density(per_um: PixelSize) -> PixelSize | None:
     """Pixel size from pixels per micrometre (y, x) in a bare resolution tag."""
     size = _checked(_inverse(per_um[0]), _inverse(per_um[1]))
     return size if size is not None and max(size) < _LARGEST_BARE_UM else None
+
+
+def from_units(size: PixelSize, units: tuple[str | None, str | None]) -> PixelSize | None:
+    """Pixel size (y, x) in named units of length; None where one has none."""
+    um = [_micrometres(unit or "") for unit in units]
+    return None if um[0] is None or um[1] is None else _checked(size[0] * um[0], size[1] * um[1])
 
 
 def of_tiff(tif: tifffile.TiffFile) -> PixelSize | None:

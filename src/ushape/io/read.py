@@ -1,4 +1,4 @@
-"""Read images and label images: PNG, JPEG, BMP, GIF and TIFF.
+"""Read images and label images: PNG, JPEG, BMP, GIF, TIFF and OME-Zarr.
 
 A file is decoded as it is stored (`tiff`, `raster`) and then understood in one of two ways: as an image,
 where a palette means colours, or as labels, where a palette index is the label and nothing is ever
@@ -7,7 +7,8 @@ interpolated, rescaled or gamma-corrected.
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ushape.errors import ImageFormatError, ShapeError
-from ushape.io import raster, tiff
+from ushape.io import multiscale, raster, tiff
 from ushape.io.decoded import Array, Decoded, in_order, without_unit_axes
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".svs"})
 """Suffixes, in lower case, of the files that can be read."""
 
 Source = Path | str | Array
@@ -117,7 +118,8 @@ def read_image(source: Source, *, axes: str | None = None) -> Image:
     Parameters
     ----------
     source : path or ndarray
-        A PNG, JPEG, BMP, GIF or TIFF file, recognised by its content; or an array.
+        A PNG, JPEG, BMP, GIF or TIFF file, recognised by its content, or an OME-Zarr folder, of which the
+        full resolution is read; or an array.
     axes : str, optional
         What the axes are, in the order stored, for example "ZYX" or "CYX", where the file does not say or
         is wrong. Default for an array: 2-D "YX"; "YXC" or "ZYXC" if the last axis is 3 or 4 long;
@@ -138,9 +140,14 @@ def read_image(source: Source, *, axes: str | None = None) -> Image:
         If `axes` does not fit, or an array is empty or has an ambiguous number of axes.
     """
     decoded, path = _decode(source, axes)
+    return image_of(decoded, path, keep_unit_axes=axes is not None or path is None)
+
+
+def image_of(decoded: Decoded, path: Path | None, *, keep_unit_axes: bool) -> Image:
+    """Make an image of what a decoder found in `path`; see `read_image`."""
     name = _name(path)
     decoded = _as_grey_or_colour(_bright_is_high(_opaque(decoded)[0]))
-    array, order = _arranged(decoded, keep_unit_axes=axes is not None or path is None)
+    array, order = _arranged(decoded, keep_unit_axes=keep_unit_axes)
     return Image(_finite(_converted(array, name), name), order, decoded.pixel_size_um, path)
 
 
@@ -190,7 +197,12 @@ def image_size(path: Path | str) -> ImageSize:
         As `read_image`, except for faults that only the values show.
     """
     path = Path(path)
-    decoded = _as_grey_or_colour(_opaque(_decode_file(path, pixels=False))[0])
+    return size_of(_decode_file(path, pixels=False), path)
+
+
+def size_of(decoded: Decoded, path: Path) -> ImageSize:
+    """Size of the image that a decoder found in `path`."""
+    decoded = _as_grey_or_colour(_opaque(decoded)[0])
     array, axes = _arranged(decoded, keep_unit_axes=False)
     planes = Image(array, axes).planes
     count, channels, height, width = planes.shape
@@ -239,8 +251,15 @@ def _relabelled(decoded: Decoded, axes: str, path: Path | None) -> Decoded:
 
 def _decode_file(path: Path, *, pixels: bool = True) -> Decoded:
     decode = _decoder(path)
-    try:
+    with reading(path):
         return decode(path, pixels)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever decoders raise into one line about the file."""
+    try:
+        yield
     except ImageFormatError as error:
         raise ImageFormatError(f"{path} {error}") from error
     except MemoryError as error:
@@ -254,6 +273,8 @@ def _decode_file(path: Path, *, pixels: bool = True) -> Decoded:
 
 def _decoder(path: Path) -> Callable[[Path, bool], Decoded]:
     """The function that decodes this file, chosen by its first bytes; a wrong suffix does no harm."""
+    if multiscale.is_store(path):
+        return lambda path, pixels: multiscale.decode_store(path, pixels=pixels)
     start = _first_bytes(path)
     if start.startswith(tiff.SIGNATURES):
         return lambda path, pixels: tiff.decode_tiff(path, pixels=pixels)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,53 @@ def decode_tiff(path: Path, *, pixels: bool = True) -> Decoded:
     -----
     Other exceptions of tifffile and imagecodecs pass; `ushape.io.read` turns them into one line.
     """
+    with _described(path) as (_, series, found):
+        return replace(found, pixels=series.asarray().reshape(found.pixels.shape)) if pixels else found
+
+
+@contextmanager
+def opened_tiff(path: Path) -> Iterator[Decoded]:
+    """Open the image of a TIFF file; its pixels are read when they are indexed, full resolution.
+
+    Raises
+    ------
+    ImageFormatError
+        See `decode_tiff`.
+    """
+    with _described(path) as (tif, series, found):
+        page: Any = series.keyframe
+        if series.dataoffset is not None and page.is_memmappable:
+            dtype = np.dtype(tif.byteorder + series.dtype.char)
+            pixels: Any = _Uncompressed(path, found.pixels.shape, dtype, series.dataoffset)
+            yield replace(found, pixels=pixels)
+            return
+        import zarr
+
+        store = series.aszarr(level=0, squeeze=False)
+        try:
+            pixels = zarr.open_array(store, mode="r")
+            yield replace(found, pixels=pixels)
+        finally:
+            store.close()
+
+
+@dataclass(frozen=True)
+class _Uncompressed:
+    """Pixels that lie in a file one after the other; none stays in memory after a window is read."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    def __getitem__(self, window: tuple[slice, ...]) -> Array:
+        mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        return np.array(mapped[window])
+
+
+@contextmanager
+def _described(path: Path) -> Iterator[tuple[tifffile.TiffFile, Any, Decoded]]:
+    """Open a TIFF file and say what its tags say, pixels left unread."""
     # A file of a set is read alone: whoever names the folder names its neighbours as well.
     with _collected_log() as log, tifffile.TiffFile(path, _multifile=False) as tif:
         if not len(tif.pages):
@@ -74,14 +122,18 @@ def decode_tiff(path: Path, *, pixels: bool = True) -> Decoded:
         shape, axes = series.get_shape(False), series.get_axes(False)
         if 0 in shape or axes.count("Y") != 1 or axes.count("X") != 1:
             raise ImageFormatError(f"holds no image: its data have the shape {shape}; export it again")
-        return Decoded(
-            pixels=series.asarray().reshape(shape) if pixels else unread(shape, np.dtype(series.dtype)),
-            axes=axes,
-            palette=_palette(page),
-            has_alpha="S" in axes and _has_alpha(page),
-            white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-            max_value=2 ** min(page.bitspersample, 64) - 1,
-            pixel_size_um=pixel_size.of_tiff(tif),
+        yield (
+            tif,
+            series,
+            Decoded(
+                pixels=unread(shape, np.dtype(series.dtype)),
+                axes=axes,
+                palette=_palette(page),
+                has_alpha="S" in axes and _has_alpha(page),
+                white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                max_value=2 ** min(page.bitspersample, 64) - 1,
+                pixel_size_um=pixel_size.of_tiff(tif),
+            ),
         )
 
 

@@ -219,11 +219,13 @@ class Segmentation:
 
     def _find_objects(self, plane: Array, postprocessing: Postprocessing) -> Array:
         size = self.image.pixel_size_um
-        return instances(plane[1:].sum(0), postprocessing, classes=_kinds(plane), pixel_size_um=size)
+        return instances(
+            plane[1:].sum(0), postprocessing, classes=most_probable_kinds(plane), pixel_size_um=size
+        )
 
     def _measured(self, ids: Array, place: int, plane: Array) -> dict[str, Array]:
         size = self.image.pixel_size_um
-        return measure(ids, classes=_kinds(plane), image=self._planes[place], pixel_size_um=size)
+        return measure(ids, classes=most_probable_kinds(plane), image=self._planes[place], pixel_size_um=size)
 
     def _as_one(self, tables: list[dict[str, Array]]) -> dict[str, Array]:
         """One table of all planes, its objects numbered on."""
@@ -312,7 +314,7 @@ def probabilities_of(logits: Array, temperature: float = 1.0) -> Array:
     return exponentials / exponentials.sum(0)  # type: ignore[no-any-return]
 
 
-def _kinds(plane: Array) -> Array | None:
+def most_probable_kinds(plane: Array) -> Array | None:
     """Foreground class of each pixel, from probabilities (C, H, W); None if there is but one.
 
     With two classes all objects are of class 1, also where the threshold is below a half.

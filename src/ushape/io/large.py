@@ -1,0 +1,143 @@
+"""Images that need not fit into memory: OME-Zarr and TIFF, read window by window."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ushape.io import multiscale, tiff
+from ushape.io.decoded import Array, Decoded, unread
+from ushape.io.read import Image, ImageSize, image_of, reading, size_of
+
+
+class LargeImage:
+    """An image or a stack in a file, of which only windows are read. A context manager.
+
+    Parameters
+    ----------
+    path : Path
+        An OME-Zarr folder (its full resolution is read) or a TIFF file, also with a pyramid (SVS).
+
+    Attributes
+    ----------
+    path : Path
+    size : ImageSize
+        As `read_image` would give it.
+    is_stack : bool
+    pixel_size_um : tuple of float, or None
+        Height and width of a pixel in micrometres, where the file says so.
+    version : str or None
+        Version of OME-Zarr in which results of this image are written; None for a TIFF.
+
+    Raises
+    ------
+    ImageFormatError
+        If the file cannot be read; see `read_image`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.version: str | None = None
+        with ExitStack() as opened, reading(self.path):
+            if multiscale.is_store(self.path):
+                self._stored, self.version = multiscale.open_store(self.path)
+            else:
+                self._stored = opened.enter_context(tiff.opened_tiff(self.path))
+            self._opened = opened.pop_all()
+        header = self._decoded(unread(self._stored.pixels.shape, self._stored.pixels.dtype))
+        self.size: ImageSize = size_of(header, self.path)
+        self.pixel_size_um = header.pixel_size_um
+        letters = zip(self._stored.axes, self._stored.pixels.shape, strict=True)
+        self._planes = {letter: length for letter, length in letters if letter not in "CSYX"}
+        self.is_stack = any(length > 1 for length in self._planes.values())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def read(self, plane: int, top: int, bottom: int, left: int, right: int) -> Array:
+        """Read a window of one plane.
+
+        Parameters
+        ----------
+        plane : int
+            Number of the plane, from 0.
+        top, bottom, left, right : int
+            The window, half-open, inside the image.
+
+        Returns
+        -------
+        ndarray, shape (C, bottom - top, right - left)
+            What `read_image(path).planes[plane]` holds there.
+
+        Raises
+        ------
+        ImageFormatError
+            If what is stored there is damaged, or not finite.
+        """
+        place = np.unravel_index(plane, tuple(self._planes.values())) if self._planes else ()
+        chosen = {letter: slice(int(i), int(i) + 1) for letter, i in zip(self._planes, place, strict=True)}
+        chosen |= {"Y": slice(top, bottom), "X": slice(left, right)}
+        with reading(self.path):
+            values = self._stored.pixels[
+                tuple(chosen.get(letter, slice(None)) for letter in self._stored.axes)
+            ]
+        window: Image = image_of(self._decoded(np.asarray(values)), self.path, keep_unit_axes=False)
+        plane_of_window: Array = window.planes[0]
+        return plane_of_window
+
+    def _decoded(self, pixels: Array) -> Decoded:
+        stored = self._stored
+        return Decoded(
+            pixels,
+            stored.axes,
+            stored.palette,
+            stored.has_alpha,
+            stored.white_is_zero,
+            stored.max_value,
+            stored.pixel_size_um,
+        )
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Memory of the piece in which the file is stored: what is decoded even for a single pixel."""
+        chunks = getattr(self._stored.pixels, "chunks", (1,))
+        return int(np.prod(chunks)) * int(self._stored.pixels.dtype.itemsize)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this image from another: place, shape, and when it was written; without reading it."""
+        metadata = self.path
+        if metadata.is_dir():
+            names = ("zarr.json", ".zattrs", ".zgroup")
+            metadata = next(self.path / name for name in names if (self.path / name).exists())
+        status = metadata.stat()
+        return {
+            "path": str(self.path.resolve()),
+            "shape": list(self._stored.pixels.shape),
+            "dtype": str(self._stored.pixels.dtype),
+            "bytes": status.st_size,
+            "modified_ns": status.st_mtime_ns,
+        }
+
+
+def is_large(path: Path, bytes_at_once: float) -> bool:
+    """Whether an image is read by windows: any OME-Zarr, and a TIFF that takes more than so many bytes."""
+    if multiscale.is_store(path):
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return False
+    if not start.startswith(tiff.SIGNATURES):
+        return False
+    with LargeImage(path) as image:
+        size = image.size
+    return size.planes * size.height * size.width * size.channels * size.dtype.itemsize > bytes_at_once

@@ -1,0 +1,155 @@
+"""Images read by windows: what a window holds is what the whole image holds there."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from ushape.errors import ImageFormatError
+from ushape.io import LargeImage, create_store, fill_levels, image_size, is_large, read_image, read_labels
+
+RNG = np.random.default_rng(4)
+GREY = RNG.integers(0, 4000, (90, 70), dtype=np.uint16)
+COLOUR = RNG.integers(0, 256, (90, 70, 3), dtype=np.uint8)
+
+
+def write_ome_zarr(path, array, axes, version, **more):
+    """Independently of our own writer: the classes of ome-zarr."""
+    from ome_zarr import OMEZarrImage, OMEZarrMultiscale
+
+    with warnings.catch_warnings():  # ome-zarr warns of itself
+        warnings.simplefilter("ignore", DeprecationWarning)
+        image = OMEZarrImage(array, axes.lower(), **more)
+        OMEZarrMultiscale(image, scale_factors=[2, 4]).to_ome_zarr(str(path), version=version)
+    return path
+
+
+def pyramid(path, array, **options):
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(array, subifds=1, tile=(32, 16), **options)
+        file.write(array[::2, ::2], subfiletype=1, tile=(32, 16), **options)
+    return path
+
+
+SOURCES = {
+    "v2 yx": lambda path: write_ome_zarr(path, GREY, "YX", "0.4"),
+    "v3 yx": lambda path: write_ome_zarr(path, GREY, "YX", "0.5"),
+    "v3 cyx": lambda path: write_ome_zarr(path, np.moveaxis(COLOUR, -1, 0), "CYX", "0.5"),
+    "v2 tczyx": lambda path: write_ome_zarr(path, np.stack([GREY, GREY // 2])[None, None], "TCZYX", "0.4"),
+    "v3 tzyx": lambda path: write_ome_zarr(
+        path, np.stack([GREY] * 6).reshape(2, 3, 90, 70) + np.arange(6, dtype=np.uint16).reshape(2, 3, 1, 1),
+        "TZYX", "0.5",
+    ),
+    "pyramid": lambda path: pyramid(path, COLOUR, photometric="rgb", compression="zlib"),
+    "slide": lambda path: pyramid(path.with_suffix(".svs"), COLOUR, photometric="rgb", compression="jpeg"),
+    "one strip": lambda path: write_tiff(path, GREY),
+    "white is zero": lambda path: write_tiff(path, GREY, photometric="miniswhite", tile=(16, 16)),
+    "palette": lambda path: write_tiff(
+        path, COLOUR[..., 0], photometric="palette", tile=(16, 16),
+        colormap=RNG.integers(0, 2**16, (3, 256), dtype=np.uint16),
+    ),
+    "planar": lambda path: write_tiff(path, np.moveaxis(COLOUR, -1, 0), photometric="rgb", tile=(16, 16)),
+    "stack": lambda path: write_tiff(path, np.stack([GREY, GREY + 1, GREY + 2]), photometric="minisblack"),
+    "big-endian": lambda path: write_tiff(path, GREY, byteorder=">"),
+}  # fmt: skip
+
+
+def write_tiff(path, array, **options):
+    tifffile.imwrite(path, array, **options)
+    return path
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_windows_are_those_of_the_whole_image(kind, tmp_path):
+    path = SOURCES[kind](tmp_path / ("a.ome.zarr" if kind[0] == "v" else "a.tif"))
+    whole = read_image(path)
+    with LargeImage(path) as image:
+        assert image.size == image_size(path)
+        assert image.size[:4] == tuple(whole.planes.shape[i] for i in (0, 2, 3, 1))
+        assert image.size.dtype == whole.array.dtype
+        assert image.is_stack == whole.is_stack
+        assert image.pixel_size_um == whole.pixel_size_um
+        for plane, (top, bottom, left, right) in enumerate([(0, 90, 0, 70), (3, 41, 60, 70), (89, 90, 0, 1)]):
+            plane = min(plane, image.size.planes - 1)
+            window = image.read(plane, top, bottom, left, right)
+            np.testing.assert_array_equal(window, whole.planes[plane][:, top:bottom, left:right])
+
+
+def test_values_of_an_ome_zarr_are_those_written(tmp_path):
+    """The reference of the test above is `read_image`; this one knows the array."""
+    path = write_ome_zarr(tmp_path / "a.zarr", np.moveaxis(COLOUR, -1, 0), "CYX", "0.4")
+    np.testing.assert_array_equal(read_image(path).array, COLOUR)
+    stack = SOURCES["v3 tzyx"](tmp_path / "b.zarr")
+    assert (read_image(stack).planes[4, 0] == GREY + 4).all()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_pixel_size_is_in_micrometres(version, tmp_path):
+    path = write_ome_zarr(
+        tmp_path / "a.zarr", GREY, "YX", version,
+        scale={"y": 500.0, "x": 0.25}, axes_units={"y": "nanometer", "x": "micrometer"},
+    )  # fmt: skip
+    with LargeImage(path) as image:
+        assert image.pixel_size_um == (0.5, 0.25)
+        assert image.version == version
+
+
+def test_a_damaged_window_is_one_line_and_others_are_read(tmp_path):
+    path = tmp_path / "a.zarr"
+    levels = create_store(path, "YX", (64, 64), np.uint8, (32, 32), version="0.5")
+    levels[0][:] = 7
+    (path / "s0" / "c" / "0" / "1").write_bytes(b"no chunk")
+    with LargeImage(path) as image:
+        assert (image.read(0, 0, 32, 0, 32) == 7).all()
+        with pytest.raises(ImageFormatError, match="damaged"):
+            image.read(0, 0, 32, 0, 64)
+
+
+def test_stores_that_are_no_image_are_named(tmp_path):
+    zarr.create_array(tmp_path / "array.zarr", shape=(4, 4), dtype="u1", zarr_format=3)
+    zarr.create_group(tmp_path / "group.zarr")
+    broken = write_ome_zarr(tmp_path / "broken.zarr", GREY, "YX", "0.5")
+    content = json.loads((broken / "zarr.json").read_text())
+    content["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = "missing"
+    (broken / "zarr.json").write_text(json.dumps(content))
+    for name, words in (
+        ("array", "without metadata"),
+        ("group", "no image of OME-Zarr"),
+        ("broken", "damaged"),
+    ):
+        with pytest.raises(ImageFormatError, match=f"{name}.zarr.*{words}"):
+            read_image(tmp_path / f"{name}.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_is_written_is_read_by_ome_zarr_with_all_levels(version, tmp_path):
+    from ome_zarr import OMEZarrLabels, OMEZarrMultiscale
+
+    path, classes = tmp_path / "a_classes.ome.zarr", RNG.integers(0, 3, (2, 1500, 700), dtype=np.uint8)
+    levels = create_store(
+        path, "ZYX", classes.shape, np.uint8, (1, 272, 300),
+        version=version, pixel_size_um=(0.5, 0.25), colors={0: (0, 0, 0), 1: (255, 80, 0)},
+    )  # fmt: skip
+    levels[0][:] = classes
+    fill_levels(levels)
+    found = OMEZarrMultiscale.from_ome_zarr(str(path))
+    assert isinstance(found, OMEZarrLabels)
+    assert [axis.name for axis in found.metadata.axes] == ["z", "y", "x"]
+    for number, level in enumerate(found.images):
+        step = 2**number
+        np.testing.assert_array_equal(level.data.compute(), classes[:, ::step, ::step])
+        assert list(level.scale.values()) == [1, 0.5 * step, 0.25 * step]
+    assert len(found.images) == 3
+    np.testing.assert_array_equal(read_labels(path).array, classes)
+    assert read_image(path).pixel_size_um == (0.5, 0.25)
+
+
+def test_an_ome_zarr_is_large_and_a_tiff_from_a_size_on(tmp_path):
+    small = write_tiff(tmp_path / "a.tif", GREY)
+    assert not is_large(small, GREY.nbytes)
+    assert is_large(small, GREY.nbytes - 1)
+    assert is_large(write_ome_zarr(tmp_path / "a.zarr", GREY, "YX", "0.5"), 1e12)
+    assert not is_large(tmp_path / "missing.tif", 0)
