@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Segmentation", "Segmenter", "UNet", "__version__", "certify", "metrics", "train"]
+__all__ = ["EncoderUNet", "Segmentation", "Segmenter", "UNet", "__version__", "certify", "metrics", "train"]
 
 # Public name -> where it lives. Imported on first use, so that `import ushape` does not wait for torch.
 _HOMES = {
+    "EncoderUNet": "ushape.models",
     "Segmentation": "ushape.predict",
     "Segmenter": "ushape.predict",
     "UNet": "ushape.models",

@@ -19,7 +19,7 @@ from torch import nn
 from ushape.config import ModelHeader
 from ushape.errors import CheckpointError, ConfigError
 from ushape.io import written_beside
-from ushape.models import Ensemble, Network, UNet
+from ushape.models import EncoderUNet, Ensemble, Network, UNet, build
 
 FORMAT = "ushape/1"
 _FIX = "give a file that `ushape train` wrote, unchanged"
@@ -48,12 +48,19 @@ def save_model(path: str | Path, network: nn.Module, header: ModelHeader) -> Non
         temporary.write_bytes(safetensors.torch.save(tensors, metadata={"ushape": text}))
 
 
-def load_model(path: str | Path) -> tuple[Network, ModelHeader]:
-    """Read a model file.
+def load_model(path: str | Path, *, encoder: nn.Module | None = None) -> tuple[Network, ModelHeader]:
+    """Read a model file; nothing else is needed, and nothing is fetched.
+
+    Parameters
+    ----------
+    path : path
+    encoder : nn.Module, optional
+        For a network with an encoder of one's own, which no file can hold: such a module; its weights are
+        replaced by those of the file.
 
     Returns
     -------
-    network : UNet or Ensemble
+    network : UNet, EncoderUNet or Ensemble
         On the CPU, in evaluation mode, with the dtype of the file.
     header : ModelHeader
         What the file says about itself.
@@ -63,13 +70,15 @@ def load_model(path: str | Path) -> tuple[Network, ModelHeader]:
     CheckpointError
         If the file is missing, is not a model of ours, is damaged, is of another version, or its weights
         do not fit its architecture.
+    ConfigError
+        If the network cannot be built here: its encoder is unknown to timm, or timm is missing.
     """
     header = read_header(path)
     try:
         tensors = safetensors.torch.load_file(str(path))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
-    network = _network_of(header)
+    network = _network_of(header, encoder)
     _load_weights(path, network, tensors)
     return network.eval(), header
 
@@ -112,7 +121,8 @@ def join_models(
     headers = [header for _, header in loaded]
     for model, header in zip(models, headers, strict=True):
         _require_same_kind(models[0], headers[0], model, header)
-    ensemble = Ensemble([one for network, _ in loaded for one in network.modules() if isinstance(one, UNet)])
+    members = (one for network, _ in loaded for one in network.modules())
+    ensemble = Ensemble([one for one in members if isinstance(one, UNet | EncoderUNet)])
     header = headers[0].model_copy(
         update={
             "name": f"ensemble of {len(ensemble.members)}: {headers[0].name}",
@@ -178,14 +188,16 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
         return ModelHeader.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        # Pydantic puts the kind of architecture between, which is no key of the header.
+        kinds = {"unet", "encoder-unet"}
+        place = ".".join(str(part) for part in first["loc"] if part not in kinds)
         what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
         raise CheckpointError(f"{path}: the model header is wrong at `{place}`: {what}; {_FIX}") from error
 
 
-def _network_of(header: ModelHeader) -> Network:
+def _network_of(header: ModelHeader, encoder: nn.Module | None) -> Network:
     if header.members == 1:
-        return UNet.from_config(header.architecture)
+        return build(header.architecture, encoder=encoder)
     return Ensemble.from_config(header.architecture, header.members)
 
 

@@ -44,6 +44,24 @@ class UNetConfig(Frozen):
     shrink: Literal[1, 2, 4] = 1
 
 
+class EncoderUNetConfig(Frozen):
+    """Constructor arguments of `ushape.EncoderUNet`; see there. `encoder` is a name of timm."""
+
+    kind: Literal["encoder-unet"] = "encoder-unet"
+    encoder: str
+    in_channels: int = Field(default=1, ge=1)
+    classes: int = Field(default=2, ge=1, le=254)
+    width: int = Field(default=16, ge=1)
+    up: Literal["conv", "resize"] = "conv"
+    norm: Literal["batch"] | None = "batch"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    full_resolution: bool = True
+    deep_supervision: bool = False
+
+
+Architecture = UNetConfig | EncoderUNetConfig
+
+
 class Normalization(Frozen):
     """How grey values become network input; kept in the model file, so that nobody can pair them wrongly.
 
@@ -230,7 +248,7 @@ class ModelHeader(Frozen):
 
     format: Literal["ushape/1"] = "ushape/1"
     name: str
-    architecture: UNetConfig
+    architecture: Architecture = Field(discriminator="kind")
     members: int = Field(default=1, ge=1, le=100)
     normalization: Normalization = Normalization()
     classes: tuple[ClassInfo, ...]

@@ -1,8 +1,9 @@
-"""Size arithmetic of a network of unpadded convolutions: what goes in, what comes out, and where it lies.
+"""Size arithmetic of a network: what goes in, what comes out, where it lies, and how far a pixel looks.
 
-Everything is derived from the list of layers that one pixel passes on its way down and up the U, in one
-dimension; height and width are independent. A convolution of kernel k takes k - 1 pixels, a pooling of 2
-halves an even size, an up-convolution doubles, and a skip is cropped to the size that comes up from below::
+For unpadded convolutions all is derived from the list of layers that one pixel passes on its way down and up
+the U, in one dimension; height and width are independent. A convolution of kernel k takes k - 1 pixels, a
+pooling of 2 halves an even size, an up-convolution doubles, and a skip is cropped to the size that comes up
+from below::
 
     572 -> 570 -> 568 .................. crop to 392 | 392 -> 390 -> 388
               284 -> 282 -> 280 ........ crop to 200 | 200 -> 198 -> 196
@@ -10,9 +11,13 @@ halves an even size, an up-convolution doubles, and a skip is cropped to the siz
                          32 -> 30 -> 28
 
 Source: Ronneberger 2015, figure 1 and section 2.
+
+A network of zero-padded convolutions loses no pixel and takes any size; what it needs to be cut into tiles is
+how far it looks (its halo) and the shift under which it gives the same numbers (its period).
 """
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -53,8 +58,139 @@ class Layer:
         return first // self.factor, last // self.factor
 
 
+class Geometry(ABC):
+    """What tiles, training and messages need to know of the sizes of any network."""
+
+    @property
+    @abstractmethod
+    def margin(self) -> int:
+        """Pixels lost on each side between input and output."""
+
+    @property
+    @abstractmethod
+    def halo(self) -> int | None:
+        """Pixels that the network looks at beyond its output, on each side; None: all there are."""
+
+    @property
+    @abstractmethod
+    def period(self) -> int:
+        """Shift, in input pixels, under which the network is equivariant: the product of the poolings."""
+
+    @property
+    @abstractmethod
+    def step(self) -> int:
+        """Distance of one valid input size to the next."""
+
+    @property
+    @abstractmethod
+    def smallest(self) -> int:
+        """Smallest valid input size. All others follow at steps of `step`."""
+
+    @property
+    def shrink(self) -> int:
+        """Factor by which the image is shrunk before the first convolution."""
+        return 1
+
+    @property
+    def looks_at_all(self) -> str | None:
+        """Name of the layer by which the network looks at the whole image; None if it has none."""
+        return None
+
+    def is_valid(self, size: int) -> bool:
+        """Whether an input of `size` pixels passes every layer without losing a pixel on one side."""
+        return size >= self.smallest and (size - self.smallest) % self.step == 0
+
+    def output_size(self, size: int) -> int:
+        """Size of the output for an input of `size` pixels.
+
+        Raises
+        ------
+        ShapeError
+            If `size` is not valid; the message names the nearest valid sizes.
+        """
+        self.require_valid(size)
+        return size - 2 * self.margin
+
+    def require_valid(self, size: int, what: str = "input size") -> None:
+        """Raise ShapeError, naming the nearest valid sizes, unless `size` is valid."""
+        if self.is_valid(size):
+            return
+        below, above = self.nearest_valid_sizes(size)
+        if below is None:
+            raise ShapeError(f"{what} {size} is not valid; the smallest valid size is {above}")
+        raise ShapeError(f"{what} {size} is not valid; nearest valid sizes: {below} and {above}")
+
+    def nearest_valid_sizes(self, size: int) -> tuple[int | None, int]:
+        """Largest valid size not above `size` (None if there is none) and smallest not below it."""
+        if size < self.smallest:
+            return None, self.smallest
+        below = size - (size - self.smallest) % self.step
+        return below, below if below == size else below + self.step
+
+    def input_size(self, output: int) -> int:
+        """Smallest valid input whose output has at least `output` pixels."""
+        return self.nearest_valid_sizes(output + 2 * self.margin)[1]
+
+    def valid_sizes(self) -> Iterator[int]:
+        """Valid input sizes in ascending order, without end."""
+        size = self.smallest
+        while True:
+            yield size
+            size += self.step
+
+
+class PaddedGeometry(Geometry):
+    """Sizes of a network of zero-padded convolutions: any goes in, and the same comes out.
+
+    Parameters
+    ----------
+    period : int
+        Product of its strides.
+    reach : callable
+        Finds the halo, or the name of a layer that looks at the whole image, which takes a second for a large
+        network; called once, and only where an image is cut into tiles.
+    """
+
+    def __init__(self, period: int, reach: Callable[[], int | str]) -> None:
+        self._period, self._find_reach = period, reach
+
+    @property
+    def margin(self) -> int:
+        """0: nothing is lost."""
+        return 0
+
+    @property
+    def step(self) -> int:
+        """1: any size is valid."""
+        return 1
+
+    @property
+    def smallest(self) -> int:
+        """1: any size is valid."""
+        return 1
+
+    @property
+    def period(self) -> int:
+        """Product of the strides."""
+        return self._period
+
+    @property
+    def halo(self) -> int | None:
+        """How far the network looks, as `reach` found it."""
+        return self._reach if isinstance(self._reach, int) else None
+
+    @property
+    def looks_at_all(self) -> str | None:
+        """Name of the layer by which the network looks at the whole image; None if it has none."""
+        return self._reach if isinstance(self._reach, str) else None
+
+    @cached_property
+    def _reach(self) -> int | str:
+        return self._find_reach()
+
+
 @dataclass(frozen=True)
-class Geometry:
+class UnpaddedGeometry(Geometry):
     """Valid sizes, margin, period and receptive field of a network of unpadded convolutions.
 
     Parameters
@@ -105,48 +241,6 @@ class Geometry:
             sizes.append(following)
         return sizes
 
-    def is_valid(self, size: int) -> bool:
-        """Whether an input of `size` pixels passes every layer without losing a pixel on one side."""
-        return size >= self.smallest and (size - self.smallest) % self.period == 0
-
-    def output_size(self, size: int) -> int:
-        """Size of the output for an input of `size` pixels.
-
-        Raises
-        ------
-        ShapeError
-            If `size` is not valid; the message names the nearest valid sizes.
-        """
-        self.require_valid(size)
-        return size - 2 * self.margin
-
-    def require_valid(self, size: int, what: str = "input size") -> None:
-        """Raise ShapeError, naming the nearest valid sizes, unless `size` is valid."""
-        if self.is_valid(size):
-            return
-        below, above = self.nearest_valid_sizes(size)
-        if below is None:
-            raise ShapeError(f"{what} {size} is not valid; the smallest valid size is {above}")
-        raise ShapeError(f"{what} {size} is not valid; nearest valid sizes: {below} and {above}")
-
-    def nearest_valid_sizes(self, size: int) -> tuple[int | None, int]:
-        """Largest valid size not above `size` (None if there is none) and smallest not below it."""
-        if size < self.smallest:
-            return None, self.smallest
-        below = size - (size - self.smallest) % self.period
-        return below, below if below == size else below + self.period
-
-    def input_size(self, output: int) -> int:
-        """Smallest valid input whose output has at least `output` pixels."""
-        return self.nearest_valid_sizes(output + 2 * self.margin)[1]
-
-    def valid_sizes(self) -> Iterator[int]:
-        """Valid input sizes in ascending order, without end."""
-        size = self.smallest
-        while True:
-            yield size
-            size += self.period
-
     @cached_property
     def period(self) -> int:
         """Shift, in input pixels, under which the network is equivariant: the product of the poolings."""
@@ -156,6 +250,16 @@ class Geometry:
         return period
 
     @property
+    def step(self) -> int:
+        """The period: half-way sizes would lose a pixel in a pooling."""
+        return self.period
+
+    @property
+    def halo(self) -> int:
+        """The margin: an unpadded network looks exactly at what it loses."""
+        return self.margin
+
+    @property
     def shrink(self) -> int:
         """Factor by which the image is shrunk before the first convolution."""
         first = self.layers[0]
@@ -163,7 +267,7 @@ class Geometry:
 
     @cached_property
     def smallest(self) -> int:
-        """Smallest valid input size. All others follow at steps of `period`."""
+        """Smallest valid input size. All others follow at steps of `step`."""
         size = 1
         while self.trace(size) is None:
             size += 1

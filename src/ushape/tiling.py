@@ -1,4 +1,4 @@
-"""The overlap-tile strategy, exact: an image of any size through a network of unpadded convolutions.
+"""The overlap-tile strategy, exact: an image of any size through a network, unpadded or padded.
 
 One axis of an image, cut for the paper's network (margin 92, period 16)::
 
@@ -16,6 +16,10 @@ One axis of an image, cut for the paper's network (margin 92, period 16)::
 of the period sees every pooling window where a pass over the whole image sees it, so both give the same
 numbers; a tile laid at stride 388, as the paper draws it, does not. For the same reason the last tile is
 never pulled back to fit: it reads beyond the border instead.
+
+A network of padded convolutions returns what it reads. Its tiles read so many pixels more as it looks at (its
+halo, rounded up to the period) and end where the image ends, because there a pass over the whole image meets
+its padding, too; the outer part of what comes out has met padding in the wrong place, and is dropped.
 
 Source: Ronneberger 2015, figure 2 and section 2.
 """
@@ -56,12 +60,15 @@ class Span:
         What the network reads. It may lie outside the image, where the image is mirrored.
     keep_start, keep_stop : int
         What is kept of the output; inside the image.
+    is_padded : bool
+        Whether the network returns all that it reads, and not only what is kept.
     """
 
     read_start: int
     read_stop: int
     keep_start: int
     keep_stop: int
+    is_padded: bool = False
 
     @property
     def read(self) -> int:
@@ -72,6 +79,17 @@ class Span:
     def keep(self) -> int:
         """Pixels kept."""
         return self.keep_stop - self.keep_start
+
+    @property
+    def output(self) -> int:
+        """Pixels that the network returns."""
+        return self.read if self.is_padded else self.read - 2 * (self.keep_start - self.read_start)
+
+    @property
+    def kept(self) -> slice:
+        """Where in them those are that are kept."""
+        start = self.keep_start - self.read_start if self.is_padded else 0
+        return slice(start, start + self.keep)
 
 
 @dataclass(frozen=True)
@@ -134,14 +152,15 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
     Returns
     -------
     tuple of Span
-        Each reads the smallest valid input that gives the pixels it keeps.
+        Each reads the smallest valid input that gives the pixels it keeps, as the whole axis would.
 
     Raises
     ------
     ShapeError
         If `length` is not positive.
     TilingError
-        If `keep` is not a positive multiple of the period.
+        If `keep` is not a positive multiple of the period, or the network looks at the whole image and `keep`
+        is less than that.
 
     Examples
     --------
@@ -156,12 +175,20 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
             f"a tile that keeps {keep} px is not exact; keep a multiple of {geometry.period}, "
             f"for example {nearest}"
         )
-    spans = []
-    for start in range(0, length, keep):
-        stop = min(start + keep, length)
-        read_start = start - geometry.margin
-        spans.append(Span(read_start, read_start + geometry.input_size(stop - start), start, stop))
-    return tuple(spans)
+    if keep >= length and not geometry.margin:
+        return (Span(0, length, 0, length, is_padded=True),)  # the halo need not be known
+    kept = [(start, min(start + keep, length)) for start in range(0, length, keep)]
+    if not geometry.margin:
+        halo = _whole_halo(geometry)
+        return tuple(
+            Span(max(start - halo, 0), min(stop + halo, length), start, stop, is_padded=True)
+            for start, stop in kept
+        )
+    margin = geometry.margin
+    return tuple(
+        Span(start - margin, start - margin + geometry.input_size(stop - start), start, stop)
+        for start, stop in kept
+    )
 
 
 def plan_tiles(
@@ -204,15 +231,17 @@ def plan_for_memory(
     """
     _require_pixels(min(height, width))
     affordable = int(max_memory // bytes_per_input_pixel)
-    pixels = min(affordable, largest**2)
     whole_height, whole_width = geometry.input_size(height), geometry.input_size(width)
+    if not geometry.margin and whole_height * whole_width > largest**2:
+        largest = _largest_padded(whole_height * whole_width, largest, geometry)
+    pixels = min(affordable, largest**2)
     # A square first; where one side of the image needs less, the other side gets what is left.
     tile_height = min(whole_height, isqrt(max(pixels, 0)))
     tile_width = min(whole_width, pixels // max(tile_height, 1))
     tile_height = min(whole_height, pixels // max(tile_width, 1))
     keep = (_even_keep(height, tile_height, geometry), _even_keep(width, tile_width, geometry))
     if not all(keep):
-        sides = [geometry.input_size(min(length, geometry.period)) for length in (height, width)]
+        sides = [_smallest_tile(length, geometry) for length in (height, width)]
         needed = sides[0] * sides[1] * bytes_per_input_pixel
         missing = (needed - max_memory) / 1e6 + 1
         raise TilingError(
@@ -235,15 +264,54 @@ def _require_pixels(length: int) -> None:
 
 def _even_keep(length: int, tile: int, geometry: Geometry) -> int:
     """Pixels to keep, so that the fewest tiles of `tile` input pixels cover `length` evenly; 0: too small."""
-    valid, _ = geometry.nearest_valid_sizes(tile)
-    if valid is None:
-        return 0
-    output = geometry.output_size(valid)
-    most = length if output >= length else output // geometry.period * geometry.period
+    if tile >= geometry.input_size(length):
+        most = length
+    else:
+        most = _exact_output(tile, geometry) // geometry.period * geometry.period
     if not most:
         return 0
     share = -(-length // -(-length // most))  # length / number of tiles, both rounded up
     return -(-share // geometry.period) * geometry.period
+
+
+def _smallest_tile(length: int, geometry: Geometry) -> int:
+    """Input pixels of the smallest tile of an axis of so many pixels."""
+    if geometry.margin:
+        return geometry.input_size(min(length, geometry.period))
+    return min(length, geometry.period + 2 * _whole_halo(geometry))
+
+
+def _largest_padded(pixels: int, largest: int, geometry: Geometry) -> int:
+    """Side of the largest tile of a padded network, for an image of so many pixels.
+
+    Half of each side is then kept at least, however far the network looks; an image that cannot be cut is
+    taken whole.
+    """
+    return isqrt(pixels) + 1 if geometry.halo is None else max(largest, 4 * _whole_halo(geometry))
+
+
+def _exact_output(tile: int, geometry: Geometry) -> int:
+    """Pixels that a tile of so many input pixels within a larger image has as the whole image would."""
+    valid, _ = geometry.nearest_valid_sizes(tile)
+    if valid is None:
+        return 0
+    return geometry.output_size(valid) if geometry.margin else max(valid - 2 * _whole_halo(geometry), 0)
+
+
+def _whole_halo(geometry: Geometry) -> int:
+    """Pixels that a tile of a padded network reads on each side: its halo, in whole periods.
+
+    Raises
+    ------
+    TilingError
+        If it looks at the whole image.
+    """
+    if geometry.halo is None:
+        raise TilingError(
+            f"layer `{geometry.looks_at_all}` looks at the whole image at once, so tiles cannot equal it; "
+            "raise the limit (--max-memory), give smaller images, or train with another encoder: resnet34"
+        )
+    return -(-geometry.halo // geometry.period) * geometry.period
 
 
 def read_mirrored(image: Array, top: int, bottom: int, left: int, right: int) -> Array:
@@ -347,10 +415,9 @@ def run_block(
     for row, column in product(rows, columns):
         tile = read(row.read_start, row.read_stop, column.read_start, column.read_stop)
         output = forward(tile)
-        margin = row.keep_start - row.read_start
-        expected = (channels, row.read - 2 * margin, column.read - 2 * margin)
+        expected = (channels, row.output, column.output)
         if output.shape != expected:
             raise TilingError(f"a tile of {tile.shape} gave {output.shape}, expected {expected}")
-        kept = output[:, : row.keep, : column.keep]
+        kept = output[:, row.kept, column.kept]
         y, x = row.keep_start - top, column.keep_start - left
         out[:, y : y + row.keep, x : x + column.keep] = kept

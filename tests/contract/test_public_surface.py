@@ -24,6 +24,7 @@ def modules_after(statement: str) -> set[str]:
 
 def test_public_names_are_frozen_and_sorted():
     assert ushape.__all__ == [
+        "EncoderUNet",
         "Segmentation",
         "Segmenter",
         "UNet",

@@ -9,7 +9,7 @@ from torch import nn
 
 from ushape import UNet
 from ushape.errors import ShapeError
-from ushape.geometry import Geometry, Layer
+from ushape.geometry import Layer, UnpaddedGeometry
 
 UP_TO = 60  # sizes tried against every random network; the period of three poolings is 8
 
@@ -57,7 +57,7 @@ def run(layers, signal):
 @given(u_shapes())
 @settings(deadline=None, max_examples=40)
 def test_valid_sizes_are_exactly_those_that_run(layers):
-    geometry = Geometry(layers)
+    geometry = UnpaddedGeometry(layers)
     for size in range(1, UP_TO):
         try:
             output = len(run(layers, torch.zeros(size)))
@@ -73,7 +73,7 @@ def test_valid_sizes_are_exactly_those_that_run(layers):
 @given(u_shapes(), st.integers(1, 300))
 @settings(deadline=None)
 def test_nearest_valid_sizes_enclose_without_another_between(layers, size):
-    geometry = Geometry(layers)
+    geometry = UnpaddedGeometry(layers)
     below, above = geometry.nearest_valid_sizes(size)
     assert geometry.is_valid(above)
     assert above >= size
@@ -86,7 +86,7 @@ def test_nearest_valid_sizes_enclose_without_another_between(layers, size):
 @given(u_shapes(), st.integers(1, 100))
 @settings(deadline=None)
 def test_input_size_is_the_smallest_that_suffices(layers, output):
-    geometry = Geometry(layers)
+    geometry = UnpaddedGeometry(layers)
     size = geometry.input_size(output)
     assert geometry.output_size(size) >= output
     smaller = size - geometry.period
@@ -96,7 +96,7 @@ def test_input_size_is_the_smallest_that_suffices(layers, output):
 @given(u_shapes(), st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=40)
 def test_shifts_by_the_period_and_no_smaller_ones_commute_with_the_network(layers, seed):
-    geometry = Geometry(layers)
+    geometry = UnpaddedGeometry(layers)
     size, generator = geometry.input_size(24), torch.Generator().manual_seed(seed)
     # Whole numbers, so that sums are exact in whatever order they are taken.
     signal = torch.randint(1000, (size + geometry.period,), generator=generator).double()

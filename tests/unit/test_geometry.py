@@ -6,7 +6,7 @@ import pytest
 
 from ushape import UNet
 from ushape.errors import ConfigError, ShapeError
-from ushape.geometry import Geometry, Layer
+from ushape.geometry import Geometry, Layer, UnpaddedGeometry
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,6 @@ def test_the_message_names_what_the_size_is_of(paper):
 def test_layers_that_do_not_return_are_refused():
     pool, up = Layer("pool", 2), Layer("up", 2)
     with pytest.raises(ConfigError, match=r"end 1 poolings below the resolution they started from"):
-        Geometry((pool, pool, up))
+        UnpaddedGeometry((pool, pool, up))
     with pytest.raises(ConfigError, match=r"go up more often than they went down"):
-        Geometry((up, pool))
+        UnpaddedGeometry((up, pool))

@@ -28,13 +28,17 @@ def info(
         _certify(model, size, quiet)
         return
     from ushape.checkpoint import read_header
-    from ushape.config import UNetConfig
+    from ushape.config import EncoderUNetConfig, UNetConfig
+    from ushape.models.encoder_summary import draw_encoder
     from ushape.models.summary import draw
 
     header = None if model is None else read_header(model)
     architecture = UNetConfig() if header is None else header.architecture
     if header is not None:
         show(_describe(header), quiet)
+    if isinstance(architecture, EncoderUNetConfig):
+        show(draw_encoder(architecture), quiet)  # any size is valid, none needs to be drawn
+        return
     show(draw(architecture, size, size), quiet)
 
 

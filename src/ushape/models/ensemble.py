@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ushape.config import UNetConfig
+from ushape.config import Architecture
 from ushape.geometry import Geometry
-from ushape.models.unet import UNet
+from ushape.models.architecture import Member, build
 
 
 class Ensemble(nn.Module):
@@ -18,7 +18,7 @@ class Ensemble(nn.Module):
 
     Parameters
     ----------
-    members : sequence of UNet
+    members : sequence of UNet or EncoderUNet
         At least one, all of one architecture; their weights are used as they are, not copied.
 
     Examples
@@ -28,7 +28,7 @@ class Ensemble(nn.Module):
     torch.Size([1, 2, 4, 4])
     """
 
-    def __init__(self, members: Sequence[UNet]) -> None:
+    def __init__(self, members: Sequence[Member]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.in_channels, self.classes = members[0].in_channels, members[0].classes
@@ -36,9 +36,9 @@ class Ensemble(nn.Module):
         self.top_channels = members[0].top_channels
 
     @classmethod
-    def from_config(cls, config: UNetConfig, members: int) -> "Ensemble":
+    def from_config(cls, config: Architecture, members: int) -> "Ensemble":
         """Build as many networks as a configuration describes, with freshly drawn weights."""
-        return cls([UNet.from_config(config) for _ in range(members)])
+        return cls([build(config) for _ in range(members)])
 
     def forward(self, image: Tensor) -> Tensor:
         """Average the logits of the members for the centre of each tile.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ushape.config import UNetConfig
-from ushape.geometry import Geometry
+from ushape.geometry import UnpaddedGeometry
 from ushape.models.unet import Enlarge, UNet
 
 FIGURE_1_SIZE = 572
@@ -165,7 +165,7 @@ def _step(name: str, output: Tensor, before: Step, parameters: int = 0, work: in
     return Step(name, level, before.is_expanding or is_up, channels, height, width, parameters, work)
 
 
-def _facts(geometry: Geometry, steps: tuple[Step, ...]) -> dict[str, str]:
+def _facts(geometry: UnpaddedGeometry, steps: tuple[Step, ...]) -> dict[str, str]:
     first, last = steps[0], steps[-1]
     layers = sum("conv" in step.name for step in steps)
     work = sum(step.multiply_accumulates for step in steps) / 1e9

@@ -14,20 +14,23 @@ from torch.nn import functional
 
 from ushape.config import UNetConfig
 from ushape.errors import ConfigError, ShapeError
-from ushape.geometry import Geometry, Layer
+from ushape.geometry import Layer, UnpaddedGeometry
 
 Norm = Literal["batch"] | None
 Variant = Literal["paper", "released"]
 
 
 class DoubleConv(nn.Sequential):
-    """Two unpadded 3x3 convolutions, each followed by a ReLU (and by batch norm before it, if asked for)."""
+    """Two 3x3 convolutions, each followed by a ReLU (and by batch norm before it, if asked for).
 
-    def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
+    Unpadded, as in the paper, unless another decoder asks for a padding of 1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm, padding: int = 0) -> None:
         steps: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             # Batch norm subtracts the mean, so a bias before it would be without effect.
-            steps.append(nn.Conv2d(channels, out_channels, kernel_size=3, bias=norm is None))
+            steps.append(nn.Conv2d(channels, out_channels, kernel_size=3, padding=padding, bias=norm is None))
             if norm == "batch":
                 steps.append(nn.BatchNorm2d(out_channels))
             steps.append(nn.ReLU(inplace=True))
@@ -253,9 +256,9 @@ class UNet(nn.Module):
         return self
 
     @property
-    def geometry(self) -> Geometry:
+    def geometry(self) -> UnpaddedGeometry:
         """Size arithmetic of this network, read off its layers."""
-        return Geometry(tuple(self._layers()))
+        return UnpaddedGeometry(tuple(self._layers()))
 
     def require_valid(self, image: Tensor) -> None:
         """Raise ShapeError unless `image` is a batch of tiles this network can take."""

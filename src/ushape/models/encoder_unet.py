@@ -1,0 +1,278 @@
+"""A U-Net whose contracting path is any encoder, pretrained or not: nothing is lost, any size goes through.
+
+image ----------- stem: full resolution ------------------------------> concat -> score
+  |                                                                    ^
+  encoder: 1/2 -------------------------------------------> concat ---/
+           1/4 -----------------------------------> concat ---/
+            ...                                      ---/
+           1/32 ----------------------------------/
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ushape.config import EncoderUNetConfig
+from ushape.errors import ConfigError, ShapeError
+from ushape.geometry import PaddedGeometry
+from ushape.models.decoder import Decoder, Up
+from ushape.models.encoders import TimmEncoder, Weights, require_pyramid
+from ushape.models.reach import reach
+from ushape.models.unet import DoubleConv, Norm
+
+
+class Stem(nn.Module):
+    """Maps of the image at the resolutions that an encoder leaves out: full, and half where it starts at 1/4.
+
+    Without it, an encoder that starts at half the resolution never shows the decoder a single pixel, and thin
+    structures blur.
+    """
+
+    def __init__(self, in_channels: int, width: int, strides: Sequence[int], norm: Norm) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        before = [in_channels, *(width * stride for stride in strides)]
+        self.blocks = nn.ModuleList(
+            DoubleConv(i, width * stride, norm, padding=1) for i, stride in zip(before, strides, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(N, in_channels, H, W) to (N, width * stride, H / stride, W / stride), for each stride."""
+        maps: list[Tensor] = []
+        for block in self.blocks:
+            maps.append(block(self.pool(maps[-1]) if maps else image))
+        return maps
+
+
+class EncoderUNet(nn.Module):
+    """A U-Net with any encoder: output of exactly the height and width of the input, from 1 pixel up.
+
+    Parameters
+    ----------
+    encoder : str or nn.Module
+        Name of a network of timm, such as "resnet34"; or a module of one's own with the attributes `channels`
+        and `strides`, which returns its feature maps from fine to coarse (see `models.encoders`).
+    in_channels : int
+        Channels of the image, >= 1.
+    classes : int
+        Channels of the output, >= 1; 1 for a single sigmoid channel.
+    pretrained : bool or path
+        Of a network of timm: True for its weights from timm's hub, a path for a file with them
+        (`.safetensors`, `.pth`), False for random ones.
+    width : int
+        Channels of the expanding path at full resolution; at 1/s of it s times as many, at most `16 * width`.
+    up : {"conv", "resize"}
+        How maps are enlarged: by the paper's up-convolution, or repeated and convolved.
+    norm : None or "batch"
+        Of the expanding path.
+    dropout : float
+        Of the two coarsest maps, 0 <= p < 1.
+    full_resolution : bool
+        Whether a stem gives the decoder skips at the resolutions that the encoder leaves out.
+    deep_supervision : bool
+        Whether `supervise` also scores coarser levels, for training.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of its range, timm is missing or has no such network, or weights cannot be had.
+    CheckpointError
+        If the file holds the weights of another network.
+
+    Notes
+    -----
+    Convolutions are padded by zeros, unlike the paper's. An image is first continued by zeros, at the bottom
+    and to the right, to a multiple of the period, and the output is cut back. So no layer ever rounds a size,
+    and the network gives the same numbers wherever a tile starts at a multiple of the period.
+
+    Examples
+    --------
+    >>> network = EncoderUNet("resnet18", in_channels=3, classes=2)
+    >>> network(torch.zeros(1, 3, 37, 101)).shape
+    torch.Size([1, 2, 37, 101])
+    """
+
+    def __init__(
+        self,
+        encoder: str | nn.Module,
+        in_channels: int = 1,
+        classes: int = 2,
+        *,
+        pretrained: Weights = False,
+        width: int = 16,
+        up: Up = "conv",
+        norm: Norm = "batch",
+        dropout: float = 0.0,
+        full_resolution: bool = True,
+        deep_supervision: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in {"in_channels": in_channels, "classes": classes, "width": width}.items():
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        self.in_channels, self.classes = in_channels, classes
+        self.is_pretrained = pretrained is not False
+        self.encoder = _encoder(encoder, in_channels, pretrained)
+        strides, channels = list(self.encoder.strides), list(self.encoder.channels)
+        self.period = strides[-1]
+        missing = [stride for stride in (1, 2) if stride < strides[0] and strides[0] % stride == 0]
+        self.stem = Stem(in_channels, width, missing, norm) if full_resolution and missing else None
+        self._levels_above = len(missing) if self.stem is not None else int(strides[0] > 1)
+        if self.stem is not None:
+            strides, channels = missing + strides, [width * s for s in missing] + channels
+        elif strides[0] > 1:
+            strides, channels = [1, *strides], [0, *channels]
+        widths = [width * min(s, 16) for s in strides[:-1]]
+        self.decoder = Decoder(channels, strides, widths, up=up, norm=norm, dropout=dropout)
+        self.score = nn.Conv2d(widths[0], classes, kernel_size=1)
+        coarser = widths[1:] if deep_supervision else []
+        self.coarse_scores = nn.ModuleList(nn.Conv2d(w, classes, kernel_size=1) for w in coarser)
+        self.top_channels: tuple[int, int] = (channels[0] + widths[0], widths[0])
+        self._frozen: list[nn.Module] = []
+        for part in (self.stem, self.decoder, self.score, self.coarse_scores):
+            if part is not None:
+                _draw_weights(part)
+
+    @classmethod
+    def from_config(cls, config: EncoderUNetConfig, pretrained: Weights = False) -> "EncoderUNet":
+        """Build the network a configuration describes; nothing is fetched unless `pretrained` says so."""
+        return cls(**config.model_dump(exclude={"kind"}), pretrained=pretrained)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute the logits of each pixel.
+
+        Parameters
+        ----------
+        image : Tensor of float, shape (N, in_channels, H, W)
+            Of any height and width.
+
+        Returns
+        -------
+        Tensor of float, shape (N, classes, H, W)
+
+        Raises
+        ------
+        ShapeError
+            If the number of axes or channels is wrong.
+        """
+        height, width = image.shape[-2:]
+        logits: Tensor = self.score(self._maps(image)[0])
+        return logits[..., :height, :width]
+
+    def supervise(self, image: Tensor) -> list[Tensor]:
+        """Logits (N, classes, H, W) of each level, from fine to coarse, the coarse ones enlarged bilinearly.
+
+        The first are those of `forward`; without `deep_supervision` there are no others.
+        """
+        height, width = image.shape[-2:]
+        finest, *coarser = self._maps(image)
+        logits = [self.score(finest)]
+        for score, features in zip(self.coarse_scores, coarser, strict=False):
+            logits.append(
+                functional.interpolate(
+                    score(features), logits[0].shape[-2:], mode="bilinear", align_corners=False
+                )
+            )
+        return [one[..., :height, :width] for one in logits]
+
+    def freeze_encoder(self, levels: int) -> None:
+        """Keep what makes the first feature maps of the encoder as it is, whatever is trained.
+
+        Weights on the way to the first `levels` maps get no gradient, and their batch norms stay in
+        evaluation mode.
+
+        Raises
+        ------
+        ConfigError
+            If the encoder has not so many maps.
+        """
+        most = len(self.encoder.channels)
+        if not 1 <= levels <= most:
+            raise ConfigError(
+                f"cannot freeze {levels} levels of the encoder, it has {most}; give --freeze-encoder 1 to "
+                f"{most}"
+            )
+        first = self._before(levels)
+        for parameter in first:
+            parameter.requires_grad_(False)
+        ids = {id(parameter) for parameter in first}
+        self._frozen = [
+            module
+            for module in self.encoder.modules()
+            if any(id(parameter) in ids for parameter in module.parameters(recurse=False))
+        ]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "EncoderUNet":
+        """Put the network into training or evaluation mode; what is frozen is always in the latter."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    @property
+    def geometry(self) -> PaddedGeometry:
+        """Sizes of this network: any, and how it can be cut into tiles."""
+        return PaddedGeometry(self.period, lambda: self._reach)
+
+    @cached_property
+    def _reach(self) -> int | str:
+        return reach(self, self.in_channels, self.period)
+
+    def require_valid(self, image: Tensor) -> None:
+        """Raise ShapeError unless `image` is a batch of images this network can take."""
+        if image.ndim != 4 or image.shape[1] != self.in_channels or 0 in image.shape:
+            expected = f"(N, {self.in_channels}, height, width)"
+            raise ShapeError(f"input shape {tuple(image.shape)} is not valid; expected {expected}")
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
+        """Results of the levels of the expanding path, from fine to coarse, of the continued image."""
+        self.require_valid(image)
+        height, width = image.shape[-2:]
+        image = functional.pad(image, (0, -width % self.period, 0, -height % self.period))
+        above = [None] * self._levels_above if self.stem is None else self.stem(image)
+        maps: list[Tensor] = self.decoder([*above, *self.encoder(image)])
+        return maps
+
+    def _before(self, levels: int) -> list[nn.Parameter]:
+        """Weights that the first feature maps of the encoder depend on."""
+        was_training, weights = self.training, [p for p in self.encoder.parameters() if p.requires_grad]
+        self.eval()
+        image = weights[0].new_zeros(1, self.in_channels, 2 * self.period, 2 * self.period)
+        total = torch.stack([m.sum() for m in list(self.encoder(image))[:levels]]).sum()
+        gradients = torch.autograd.grad(total, weights, allow_unused=True)
+        self.train(was_training)
+        return [weight for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None]
+
+
+def _encoder(encoder: str | nn.Module, in_channels: int, pretrained: Weights) -> TimmEncoder:
+    if isinstance(encoder, str):
+        return TimmEncoder(encoder, in_channels, pretrained)
+    name = type(encoder).__name__
+    if pretrained is not False:
+        raise ConfigError(
+            f"pretrained={pretrained!r} is for networks of timm; load the weights of {name} yourself"
+        )
+    if not (hasattr(encoder, "channels") and hasattr(encoder, "strides")):
+        raise ConfigError(
+            f"encoder {name} does not say its `channels` and `strides`; set both, tuples of one number per "
+            "feature map"
+        )
+    require_pyramid(encoder, name)  # type: ignore[arg-type]  # it has what is asked for
+    return encoder  # type: ignore[return-value]  # any that has channels and strides is used as one of timm's
+
+
+def _draw_weights(part: nn.Module) -> None:
+    """Draw convolutions as `UNet` does, from N(0, sqrt(2 / incoming nodes)), with biases of 0."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            # An enlargement of kernel and stride alike sums over its input channels only.
+            area = module.kernel_size[0] * module.kernel_size[1] if isinstance(module, nn.Conv2d) else 1
+            nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * area)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

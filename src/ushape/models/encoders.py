@@ -1,0 +1,264 @@
+"""Encoders: classification networks without their classifier, as the contracting path of a U.
+
+An encoder is any module that has `channels` and `strides`, one number each per feature map, and returns the
+maps from fine to coarse. timm supplies hundreds; one of one's own needs nothing but these two attributes.
+"""
+
+import difflib
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor, nn
+
+from ushape.config import Normalization
+from ushape.errors import CheckpointError, ConfigError
+from ushape.torchvision_operators import define_missing_operators
+
+Weights = bool | str | os.PathLike[str]
+"""True: timm's pretrained ones, from its hub; False: random ones; or a file."""
+
+SUGGESTED = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "tf_efficientnet_lite0",
+    "mobilenetv3_small_100",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "convnextv2_atto",
+    "densenet121",
+    "vgg11_bn",
+)
+"""What `ushape models` lists: small to middling, in common use, of each family one. Any other works, too."""
+
+_HUB = "https://huggingface.co"
+_SECONDS_TO_HUB = 5.0
+
+
+class Encoder(Protocol):
+    """What the decoder needs to know of an encoder."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __call__(self, image: Tensor) -> Sequence[Tensor]:
+        """Compute feature maps, (N, channels[i], H / strides[i], W / strides[i])."""
+
+
+class TimmEncoder(nn.Module):
+    """A network of timm's, as the feature maps at the end of each of its stages.
+
+    Parameters
+    ----------
+    name : str
+        Its name in timm, such as "resnet34", or with the tag of its weights "resnet34.a1_in1k".
+    in_channels : int
+        Channels of the image. Pretrained weights of the first convolution are kept for any number, by timm's
+        rule: with one channel its filters are summed over the three colours, so that a grey image gives what
+        the same image in three equal colours gave; with others they are repeated, channel by channel,
+        and scaled by 3 / channels, so that what comes out stays as large.
+    weights : bool or path
+        True: timm's pretrained weights of that name, from its hub; a path: a `.safetensors`, `.pth` or `.bin`
+        with the weights of the whole classification network; False: random ones.
+
+    Attributes
+    ----------
+    channels, strides : tuple of int
+        Of the feature maps, from fine to coarse.
+    mean, std : tuple of float
+        Per channel: by what the network was trained to have its images, in grey values 0 to 1, normalised.
+
+    Raises
+    ------
+    ConfigError
+        If timm is missing, has no such network, the network has no feature maps of falling size, or the hub
+        is out of reach.
+    CheckpointError
+        If the file does not hold the weights of this network.
+    """
+
+    def __init__(self, name: str, in_channels: int = 3, weights: Weights = False) -> None:
+        super().__init__()
+        self.model = _create(name, in_channels, weights)
+        self.channels = tuple(self.model.feature_info.channels())
+        self.strides = tuple(self.model.feature_info.reduction())
+        self.mean, self.std = _grey_values(self.model.pretrained_cfg, in_channels)
+        self._is_channels_last = "NHWC" in str(getattr(self.model, "output_fmt", ""))
+        require_pyramid(self, name)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute the feature maps of images (N, in_channels, H, W), H and W multiples of the last stride."""
+        maps = self.model(image)
+        return [m.permute(0, 3, 1, 2) for m in maps] if self._is_channels_last else list(maps)
+
+
+def normalization_of(name: str, in_channels: int) -> Normalization:
+    """Tell how the 8-bit images are normalised that an encoder of timm was pretrained on.
+
+    Its mean and standard deviation of grey values 0 to 1, times 255. One channel has the mean of the three
+    colours' numbers; the channels of others take those of red, green and blue in turn, as its filters do.
+    """
+    mean, std = _grey_values(_timm().get_pretrained_cfg(name).to_dict(), in_channels)
+    return Normalization(kind="fixed", mean=tuple(255 * m for m in mean), std=tuple(255 * s for s in std))
+
+
+def _grey_values(config: Mapping[str, Any], in_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if in_channels == 1:
+        return (sum(config["mean"]) / 3,), (sum(config["std"]) / 3,)
+    mean, std = ([config[key][i % 3] for i in range(in_channels)] for key in ("mean", "std"))
+    return tuple(mean), tuple(std)
+
+
+def require_pyramid(encoder: Encoder, name: str) -> None:
+    """Raise ConfigError unless the maps of an encoder become smaller by whole factors."""
+    strides = encoder.strides
+    if len(encoder.channels) != len(strides) or not strides or strides[0] < 1:
+        raise ConfigError(
+            f"encoder {name} declares channels {encoder.channels} and strides {strides}; give one number "
+            "each per feature map, from fine to coarse"
+        )
+    if any(coarse <= fine or coarse % fine for fine, coarse in pairwise(strides)):
+        sizes = ", ".join(f"1/{stride}" for stride in strides)
+        raise ConfigError(
+            f"encoder {name} gives maps of {sizes} of the size, and not each smaller than the one before by "
+            "a whole factor; take another, such as resnet34"
+        )
+
+
+def timm_names(pattern: str = "") -> list[str]:
+    """Names that timm knows, those that contain `pattern`."""
+    return [name for name in _timm().list_models() if pattern in name]
+
+
+def require_known(name: str, others: Sequence[str] = ()) -> None:
+    """Raise ConfigError, with the nearest names, unless timm or `others` know a network of that name."""
+    if name in others:
+        return
+    timm = _timm()
+    if timm.is_model(name):
+        return
+    near = difflib.get_close_matches(name.lower(), [*others, *timm.list_models()], n=3, cutoff=0.5)
+    hint = f"the nearest names are {', '.join(near)}" if near else f"there are {', '.join(SUGGESTED)}, ..."
+    raise ConfigError(f"no model {name!r}; {hint} (see `ushape models`)")
+
+
+def _timm() -> Any:
+    define_missing_operators()
+    try:
+        import timm
+    except ImportError as error:
+        raise ConfigError(
+            f"encoders need timm ({error}); install it with: pip install 'ushape[encoders]'"
+        ) from error
+    return timm
+
+
+def _create(name: str, in_channels: int, weights: Weights) -> Any:
+    require_known(name)
+    timm = _timm()
+    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+    config = timm.get_pretrained_cfg(name)
+    if name.startswith("swin"):
+        options["strict_img_size"] = False  # attention in windows, which fit images of any size
+    if isinstance(weights, bool):
+        if weights:
+            _require_hub(name, config)
+        options["pretrained"] = weights
+    else:
+        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _weights_of(name, weights)}}
+    try:
+        return timm.create_model(name, **options)
+    except (RuntimeError, TypeError, AttributeError, OSError, ValueError) as error:
+        what = f"{name} of timm" if weights is False else f"the pretrained weights of {name}"
+        raise ConfigError(
+            f"{what} cannot be used as an encoder: {error}; take another, such as resnet34"
+        ) from error
+
+
+def _require_hub(name: str, config: Any) -> None:
+    """Refuse at once what timm would only give up after a minute: weights that cannot be fetched."""
+    if config is None or not (config.hf_hub_id or config.url):
+        raise ConfigError(f"timm has no pretrained weights of {name}; give a file with them, or none")
+    address = config.url
+    if config.hf_hub_id:
+        from huggingface_hub import try_to_load_from_cache
+
+        files = ("model.safetensors", "pytorch_model.bin")
+        if any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in files):
+            return
+        address = f"{os.environ.get('HF_ENDPOINT', _HUB)}/{config.hf_hub_id}/resolve/main/model.safetensors"
+    if any(os.environ.get(proxy) for proxy in ("HTTPS_PROXY", "https_proxy")):
+        return  # names may be unknown here, and known there
+    place = urlsplit(address)
+    port = place.port or {"http": 80, "https": 443}[place.scheme]
+    try:
+        socket.create_connection((place.hostname or "", port), timeout=_SECONDS_TO_HUB).close()
+    except OSError as error:
+        raise ConfigError(
+            f"the weights of {name} cannot be fetched: {place.hostname} is out of reach ({error}); "
+            f"download {address} where it can be, and give --encoder-weights FILE (pretrained=FILE), or go "
+            "without them: --encoder-weights none"
+        ) from error
+
+
+def _weights_of(name: str, path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Weights of the classification network `name` in a file."""
+    tensors = read_weights(path)
+    with torch.device("meta"):
+        expected = _timm().create_model(name)
+    heads = expected.pretrained_cfg.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    for key, tensor in expected.state_dict().items():
+        if key.startswith(tuple(f"{head}." for head in heads)) or key.endswith("num_batches_tracked"):
+            continue
+        if key not in tensors:
+            raise CheckpointError(f"{path}: not the weights of {name}: `{key}` is missing")
+        if tensors[key].shape != tensor.shape:
+            got, want = tuple(tensors[key].shape), tuple(tensor.shape)
+            raise CheckpointError(f"{path}: not the weights of {name}: `{key}` has shape {got}, not {want}")
+    return tensors
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read tensors by name from a `.safetensors`, or a `.pth`, `.pt` or `.bin` of PyTorch without unpickling.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file, or it holds anything but tensors by name.
+    """
+    import pickle
+
+    import safetensors.torch
+
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file of encoder weights; give a .safetensors or a .pth")
+    try:
+        if file.suffix == ".safetensors":
+            return safetensors.torch.load_file(str(file))
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (
+        safetensors.SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{file}: not a file of weights alone ({reason}); give a .safetensors, or a .pth that "
+            "holds a state_dict"
+        ) from error
+    for key in ("state_dict", "model"):  # what training scripts put around it
+        content = content.get(key, content) if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise CheckpointError(f"{file}: holds no tensors by name; give a .pth that holds a state_dict")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}

@@ -1,0 +1,323 @@
+"""Encoders of timm and one of our own: sizes, weights, gradients, what is frozen, the paper's U as one."""
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from ushape import EncoderUNet, UNet
+from ushape.checkpoint import load_model, save_model
+from ushape.config import ClassInfo, EncoderUNetConfig, ModelHeader
+from ushape.errors import CheckpointError, ConfigError, ShapeError
+from ushape.models.decoder import Decoder
+from ushape.models.encoders import TimmEncoder
+from ushape.models.unet import DoubleConv
+from ushape.torchvision_operators import define_missing_operators
+
+define_missing_operators()
+import timm  # noqa: E402  # needs them
+
+NAMES = ("resnet18", "resnet34", "tf_efficientnet_lite0", "convnext_tiny", "mobilenetv3_small_100")
+# Drawn once from 33 to 129, with both ends, and primes above 500; narrow ones, which are fast.
+SIZES = [(33, 129), (129, 34), (47, 96), (101, 64), (64, 77), (1, 1), (3, 509), (523, 2), (7, 541)]
+
+
+class Pyramid(nn.Module):
+    """An encoder of one's own: maps of 1/3 and 1/6 of the size."""
+
+    def __init__(self, in_channels=3):
+        super().__init__()
+        self.channels, self.strides = (5, 7), (3, 6)
+        self.first = nn.Conv2d(in_channels, 5, kernel_size=3, stride=3)
+        self.second = nn.Conv2d(5, 7, kernel_size=3, stride=2, padding=1)
+
+    def forward(self, image):
+        fine = self.first(image).relu()
+        return [fine, self.second(fine).relu()]
+
+
+def network_of(name, **options):
+    torch.manual_seed(0)
+    return EncoderUNet(Pyramid() if name == "own" else name, 3, 4, width=4, **options)
+
+
+@pytest.fixture(scope="module", params=[*NAMES, "own"])
+def network(request):
+    return network_of(request.param)
+
+
+def test_output_has_the_size_of_the_input(network):
+    network.eval()
+    for size in SIZES:
+        with torch.no_grad():
+            assert network(torch.zeros(1, 3, *size)).shape == (1, 4, *size)
+
+
+def test_a_gradient_reaches_every_parameter(network):
+    network.train()
+    network.zero_grad()
+    torch.manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # timm starts the last one of a residual block at 0
+            nn.init.ones_(module.weight)
+    network(torch.randn(2, 3, 64, 96)).square().mean().backward()
+    without = [
+        name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()
+    ]
+    assert not without
+    dead = [name for name, p in network.named_parameters() if not p.grad.any()]
+    assert len(dead) <= 2, dead  # of a bias behind which a ReLU of 4 channels is dead at this draw
+
+
+def test_weights_come_back_from_a_state_dict(network):
+    name = (
+        "own"
+        if isinstance(network.encoder, Pyramid)
+        else network.encoder.model.pretrained_cfg["architecture"]
+    )
+    torch.manual_seed(5)
+    other = EncoderUNet(Pyramid() if name == "own" else name, 3, 4, width=4)
+    other.load_state_dict(network.state_dict())
+    image = torch.randn(1, 3, 40, 70)
+    with torch.no_grad():
+        torch.testing.assert_close(other.eval()(image), network.eval()(image), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"full_resolution": False}, {"up": "resize"}, {"norm": None, "dropout": 0.5}]
+)
+@pytest.mark.parametrize("name", ["resnet18", "own"])
+def test_every_option_keeps_the_size(name, options):
+    with torch.no_grad():
+        assert network_of(name, **options).eval()(torch.zeros(1, 3, 37, 53)).shape == (1, 4, 37, 53)
+
+
+def test_the_stem_fills_what_the_encoder_leaves_out():
+    assert network_of("resnet18").stem.strides == (1,)
+    assert network_of("convnext_tiny").stem.strides == (1, 2)
+    assert network_of("vgg11_bn").stem is None
+    assert network_of("own").stem.strides == (1,)
+
+
+def test_without_the_stem_a_pixel_is_not_seen_by_itself():
+    """The encoder's first maps are of half the size; only the stem tells one pixel from the one beside it."""
+    image = torch.zeros(1, 3, 64, 64)
+    image[..., ::2] = 1
+    for full_resolution in (True, False):
+        network = network_of("resnet18", full_resolution=full_resolution, up="resize").eval()
+        with torch.no_grad():
+            for parameter in network.encoder.parameters():
+                parameter.zero_()
+            logits = network(image)[0, :, 20:40, 20:40]
+        assert (logits[..., ::2] != logits[..., 1::2]).any() == full_resolution
+
+
+def test_deep_supervision_scores_every_level():
+    network = network_of("resnet18", deep_supervision=True).eval()
+    image = torch.randn(1, 3, 37, 53)
+    with torch.no_grad():
+        logits = network.supervise(image)
+        assert torch.equal(logits[0], network(image))
+    assert [tuple(one.shape) for one in logits] == [(1, 4, 37, 53)] * 5
+
+
+class PaperEncoder(nn.Module):
+    """The contracting path of a UNet, as a plain encoder of five maps."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.blocks, self.pool = network.contracting, network.pool
+
+    def forward(self, image):
+        maps = []
+        for block in self.blocks:
+            maps.append(block(self.pool(maps[-1]) if maps else image))
+        return maps
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_the_decoder_is_that_of_the_paper(norm):
+    """With the weights of a UNet, unpadded and with cropped skips, it gives the same output bit for bit."""
+    torch.manual_seed(2)
+    paper = UNet(width=4, norm=norm).eval()
+    channels = [block[0].out_channels for block in paper.contracting]
+    assert isinstance(paper.contracting[0], DoubleConv)
+    decoder = Decoder(
+        channels, [1, 2, 4, 8, 16], channels[:-1], norm=norm, dropout=0.5, is_padded=False
+    ).eval()
+    weights = {name: t for name, t in paper.state_dict().items() if name.startswith(("up.", "expanding."))}
+    decoder.load_state_dict(weights)
+    image = torch.randn(2, 1, 188, 204)
+    with torch.no_grad():
+        maps = decoder(PaperEncoder(paper)(image))
+        assert torch.equal(paper.score(maps[0]), paper(image))
+
+
+@pytest.fixture(scope="module")
+def original():
+    torch.manual_seed(3)
+    return timm.create_model("resnet18").eval()
+
+
+@pytest.fixture
+def weights(original, tmp_path):
+    safetensors.torch.save_file(original.state_dict(), tmp_path / "resnet18.safetensors")
+    return tmp_path / "resnet18.safetensors"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_equal_channels_give_what_three_gave_the_pretrained_network(original, weights, channels):
+    encoder = TimmEncoder("resnet18", channels, weights).eval()
+    grey = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        expected = original.forward_features(grey.expand(1, 3, 64, 64))
+        found = encoder(grey.expand(1, channels, 64, 64))[-1]
+    # The same products, added in another order.
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_filters_of_the_first_convolution_are_kept_for_any_channels(original, weights, channels):
+    encoder = TimmEncoder("resnet18", channels, weights)
+    for channel in range(channels):
+        kept = original.conv1.weight[:, channel % 3] * 3 / channels
+        torch.testing.assert_close(encoder.model.conv1.weight[:, channel], kept, rtol=1e-6, atol=0)
+    assert len(encoder.mean) == len(encoder.std) == channels
+
+
+def test_weights_of_a_pth_file_are_those_of_a_safetensors(tmp_path):
+    torch.manual_seed(3)
+    weights = timm.create_model("mobilenetv3_small_100").state_dict()
+    torch.save({"state_dict": {f"module.{name}": t for name, t in weights.items()}}, tmp_path / "a.pth")
+    encoder = TimmEncoder("mobilenetv3_small_100", 3, tmp_path / "a.pth")
+    assert torch.equal(encoder.model.conv_stem.weight, weights["conv_stem.weight"])
+
+
+class Dangerous:
+    def __reduce__(self):
+        return (print, ("this must never run",))
+
+
+def test_files_that_hold_something_else_are_refused(tmp_path, capsys):
+    with pytest.raises(CheckpointError, match=r"none\.pth: no such file of encoder weights"):
+        TimmEncoder("resnet18", 3, tmp_path / "none.pth")
+    torch.save(Dangerous(), tmp_path / "pickle.pth")
+    with pytest.raises(CheckpointError, match=r"pickle\.pth: not a file of weights alone"):
+        TimmEncoder("resnet18", 3, tmp_path / "pickle.pth")
+    assert "never" not in capsys.readouterr().out
+    (tmp_path / "damaged.safetensors").write_bytes(b"12345678901")
+    with pytest.raises(CheckpointError, match=r"damaged\.safetensors: not a file of weights alone"):
+        TimmEncoder("resnet18", 3, tmp_path / "damaged.safetensors")
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"other\.safetensors: not the weights of resnet18: `conv1"):
+        TimmEncoder("resnet18", 3, tmp_path / "other.safetensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match=r"list\.pth: holds no tensors by name"):
+        TimmEncoder("resnet18", 3, tmp_path / "list.pth")
+
+
+def test_a_hub_out_of_reach_is_said_at_once_with_the_file(monkeypatch, tmp_path):
+    for proxy in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        ConfigError,
+        match=r"out of reach .*download http\S+/timm/resnet18\S+/model\.safetensors .*--encoder-weights",
+    ):
+        EncoderUNet("resnet18", pretrained=True)
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(ConfigError, match=r"no model 'resnet43'; the nearest names are resnet\d+"):
+        EncoderUNet("resnet43")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_channels": 0}, "in_channels must be at least 1, got 0"),
+        ({"up": "linear"}, "up must be 'conv' or 'resize', got 'linear'"),
+        ({"norm": "group"}, "norm must be None or 'batch', got 'group'"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"pretrained": True}, "is for networks of timm; load the weights of Pyramid yourself"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        EncoderUNet(Pyramid(), **options)
+
+
+def test_encoders_that_are_no_pyramid_are_refused():
+    with pytest.raises(ConfigError, match=r"vit_tiny_patch16_224 gives maps of 1/16, 1/16, 1/16 of the size"):
+        EncoderUNet("vit_tiny_patch16_224")
+    with pytest.raises(ConfigError, match="encoder Identity does not say its `channels` and `strides`"):
+        EncoderUNet(nn.Identity())
+    odd = Pyramid()
+    odd.channels = (5,)
+    with pytest.raises(ConfigError, match=r"declares channels \(5,\) and strides \(3, 6\)"):
+        EncoderUNet(odd)
+
+
+def test_images_of_other_channels_are_refused(network):
+    with pytest.raises(ShapeError, match=r"\(1, 1, 32, 32\) is not valid; expected \(N, 3, height, width\)"):
+        network(torch.zeros(1, 1, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_100", "own"])
+def test_frozen_levels_stay_and_the_rest_learns(name):
+    network = network_of(name)
+    network.freeze_encoder(1)
+    network.train()
+    before = {key: tensor.clone() for key, tensor in network.encoder.state_dict().items()}
+    network(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1).step()
+    changed = {
+        key for key, tensor in network.encoder.state_dict().items() if not torch.equal(tensor, before[key])
+    }
+    stem = {
+        "resnet18": ("conv1", "bn1"),
+        "mobilenetv3_small_100": ("conv_stem", "bn1"),
+        "own": ("first",),
+    }
+    assert changed
+    assert not [key for key in changed if key.removeprefix("model.").startswith(stem[name])]
+    frozen = [key for key, p in network.encoder.named_parameters() if not p.requires_grad]
+    assert all(key.removeprefix("model.").startswith(stem[name]) for key in frozen)
+
+
+def test_freezing_more_levels_than_there_are_is_refused(network):
+    most = len(network.encoder.channels)
+    with pytest.raises(ConfigError, match=rf"cannot freeze 9 levels .* it has {most}; .* 1 to {most}"):
+        network.freeze_encoder(9)
+
+
+def test_a_model_file_needs_nothing_but_itself(tmp_path, monkeypatch):
+    """No hub, no cache: the file says what to build, and holds every weight."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    torch.manual_seed(4)
+    config = EncoderUNetConfig(encoder="resnet18", in_channels=2, classes=3, width=4, up="resize")
+    network = EncoderUNet.from_config(config).eval()
+    classes = tuple(ClassInfo(name=str(i), value=i, color=(i, i, i)) for i in range(3))
+    save_model(
+        tmp_path / "m.safetensors", network, ModelHeader(name="r", architecture=config, classes=classes)
+    )
+    loaded, header = load_model(tmp_path / "m.safetensors")
+    assert header.architecture == config
+    image = torch.randn(1, 2, 33, 45)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+
+
+def test_a_model_with_an_encoder_of_ones_own_is_loaded_with_it(tmp_path):
+    network = network_of("own").eval()
+    config = EncoderUNetConfig(encoder="Pyramid", in_channels=3, classes=4, width=4)
+    classes = tuple(ClassInfo(name=str(i), value=i, color=(i, i, i)) for i in range(4))
+    path = tmp_path / "own.safetensors"
+    save_model(path, network, ModelHeader(name="own", architecture=config, classes=classes))
+    loaded, _ = load_model(path, encoder=Pyramid())
+    image = torch.randn(1, 3, 33, 45)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+    with pytest.raises(ConfigError, match="no model 'Pyramid'"):
+        load_model(path)
