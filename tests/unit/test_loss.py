@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from ushape.config import IGNORE
-from ushape.errors import ShapeError
-from ushape.loss import weighted_cross_entropy
+from ushape.errors import ConfigError, ShapeError
+from ushape.loss import counted, segmentation_loss, soft_dice, weighted_cross_entropy
 
 
 def example(classes=3, dtype=torch.float32):
@@ -122,3 +122,68 @@ def test_shapes_that_would_broadcast_are_refused(wrong):
         ShapeError, match=re.escape("expected logits (N, K, H, W), classes and weights (N, H, W), got")
     ):
         weighted_cross_entropy(**arguments)
+
+
+NAMES = ("cross_entropy", "focal", "dice", "cross_entropy+dice", "focal+dice")
+
+
+def test_dice_of_four_pixels_by_hand():
+    """Probabilities of class 1: 1/2, 3/4, 3/4; it is true at the first two; the fourth pixel is ignored."""
+    log3 = torch.log(torch.tensor(3.0))
+    logits = torch.stack([torch.zeros(4), torch.stack([torch.tensor(0.0), log3, log3, log3])])
+    loss = soft_dice(logits.reshape(1, 2, 1, 4), torch.tensor([[[1, 1, 0, IGNORE]]]))
+    first, second = 2 * 0.25 / (1.0 + 1), 2 * 1.25 / (2.0 + 2)
+    assert_close(loss, torch.tensor(1 - (first + second) / 2), rtol=1e-5, atol=1e-6)  # smoothed by 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("classes", [1, 4])
+def test_losses_of_parts_add_up_to_that_of_the_batch(name, classes):
+    logits, truth, weights = example(max(classes, 2))
+    logits = logits[:, :classes]
+    truth[1, 1:] = IGNORE
+    whole = counted(truth, weights)
+    parts = [
+        segmentation_loss(name, logits[i : i + 1], truth[i : i + 1], weights[i : i + 1], whole=whole)
+        for i in range(2)
+    ]
+    assert_close(sum(parts), segmentation_loss(name, logits, truth, weights))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_pixels_count_in_no_loss(name):
+    logits, truth, weights = example()
+    truth[:, 2:4] = IGNORE
+    logits.requires_grad_()
+    loss = segmentation_loss(name, logits, truth, weights)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert not gradient[:, :, 2:4].any()
+    assert gradient[:, :, :2].any()
+    disturbed = logits.detach().clone()
+    disturbed[:, :, 2:4] = 77.0
+    assert_close(segmentation_loss(name, disturbed, truth, weights), loss)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_that_is_ignored_altogether_costs_nothing(name):
+    logits, truth, weights = example()
+    loss = segmentation_loss(name, logits.requires_grad_(), torch.full_like(truth, IGNORE), weights)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_a_sum_is_the_sum_of_its_parts():
+    logits, truth, weights = example()
+    one, other, both = (
+        segmentation_loss(name, logits, truth, weights) for name in ("focal", "dice", "focal+dice")
+    )
+    assert_close(one + other, both)
+
+
+def test_unknown_losses_and_other_shapes_are_refused():
+    logits, truth, weights = example()
+    with pytest.raises(ConfigError, match=r"no loss 'jaccard'; there are: cross_entropy, focal, dice"):
+        segmentation_loss("jaccard", logits, truth, weights)
+    with pytest.raises(ShapeError, match="expected logits"):
+        soft_dice(logits, truth[:, 1:])

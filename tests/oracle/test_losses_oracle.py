@@ -1,0 +1,52 @@
+"""Dice and focal loss against MONAI's: several classes, one sigmoid channel, pixels that do not count."""
+
+import pytest
+import torch
+from monai.losses import DiceLoss, FocalLoss
+
+from ushape.config import IGNORE
+from ushape.loss import soft_dice, weighted_cross_entropy
+
+
+def example(classes, *, size=(3, 9, 7), ignored=0):
+    random = torch.Generator().manual_seed(classes)
+    logits = torch.randn(size[0], classes, *size[1:], generator=random, dtype=torch.float64) * 3
+    truth = torch.randint(0, max(classes, 2), size, generator=random)
+    truth[:, :ignored] = IGNORE
+    return logits.requires_grad_(), truth
+
+
+def gradient_of(loss, logits):
+    (gradient,) = torch.autograd.grad(loss, logits)
+    return gradient
+
+
+def require_same(ours, theirs, logits, rtol=1e-9, atol=1e-12):
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
+    torch.testing.assert_close(gradient_of(ours, logits), gradient_of(theirs, logits), rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize("ignored", [0, 4])
+def test_dice_is_that_of_monai(classes, ignored):
+    logits, truth = example(classes, ignored=ignored)
+    if classes == 1:
+        monai = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    else:
+        monai = DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    # The lines that are ignored are cut away: to MONAI they do not exist.
+    theirs = monai(logits[:, :, ignored:], truth[:, None, ignored:].double())
+    require_same(soft_dice(logits, truth), theirs, logits)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize("ignored", [0, 4])
+def test_focal_is_that_of_monai(classes, ignored):
+    logits, truth = example(classes, ignored=ignored)
+    monai = FocalLoss(gamma=2.0, use_softmax=classes > 1, to_onehot_y=classes > 1, reduction="none")
+    per_pixel = monai(logits[:, :, ignored:], truth[:, None, ignored:].double()).sum(1)
+    weights = torch.rand(truth.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    counted = weights[:, ignored:]
+    ours = weighted_cross_entropy(logits, truth, weights, focus=2.0)
+    # MONAI computes its focal loss in float32.
+    require_same(ours, (per_pixel * counted).sum() / counted.sum(), logits, rtol=1e-5, atol=1e-7)
