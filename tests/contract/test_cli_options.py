@@ -21,6 +21,7 @@ FROZEN = {
                 "--model",
                 "--width",
                 "--from",
+                "--encoder-weights",
                 "--freeze-encoder",
                 "--recipe",
                 "--time",

@@ -30,7 +30,9 @@ def test_auto_follows_the_recipe_and_the_width_asked_for() -> None:
 @pytest.mark.parametrize(
     ("model", "width", "message"),
     [
-        ("resnet", None, "no model 'resnet'; there are: auto, paper, released"),
+        ("resnet", None, "no model 'resnet'; the nearest names are resnet"),
+        ("papr", None, "no model 'papr'; the nearest names are paper"),
+        ("resnet18", 32, "resnet18 has its own widths; drop --width 32"),
         ("released", 32, "drop --width 32"),
     ],
 )

@@ -16,7 +16,10 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the model, scores and pictures.")
     ],
-    model: Annotated[str, typer.Option(help="auto (the recipe decides), paper or released.")] = "auto",
+    model: Annotated[
+        str,
+        typer.Option(help="auto (the recipe decides), paper, released, or an encoder of timm: resnet34, ..."),
+    ] = "auto",
     width: Annotated[
         int | None, typer.Option(min=1, help="Channels of the first level (auto and paper).")
     ] = None,
@@ -24,9 +27,16 @@ def train(
         Path | None,
         typer.Option("--from", metavar="MODEL", help="Start from the weights of this model file."),
     ] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|none|FILE",
+            help="Weights that an encoder starts from: imagenet (default; timm's), none, or a file of them.",
+        ),
+    ] = None,
     freeze_encoder: Annotated[
         int | None,
-        typer.Option(metavar="N", help="With --from: keep the first N levels of the contracting path."),
+        typer.Option(metavar="N", help="With --from or an encoder: keep the first N levels of its way down."),
     ] = None,
     recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
     time: Annotated[str | None, typer.Option(help="Budget for everything, such as 10m.")] = None,
@@ -82,6 +92,7 @@ def train(
             model=model,
             width=width,
             from_model=from_model,
+            pretrained={"imagenet": True, "none": False}.get(encoder_weights or "", encoder_weights),
             freeze_encoder=freeze_encoder,
             recipe=recipe,
             time=time,

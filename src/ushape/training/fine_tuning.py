@@ -1,13 +1,15 @@
-"""Training that starts from a model: what is taken over, what is drawn anew, and what stays as it is."""
+"""Training that starts from trained weights: what is taken over, drawn anew, and what stays as it is."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from ushape.checkpoint import load_model, model_hash, read_header
 from ushape.config import ModelHeader
 from ushape.errors import ConfigError
-from ushape.models import UNet
-from ushape.training.recipe import Recipe
+from ushape.models import Member
+from ushape.models.encoders import Weights
+from ushape.training.recipe import OWN_MODELS, Recipe
 
 SHARE = 0.5
 """Of the recipe's learning rate, at its peak: our choice; `benchmarks/fine_tuning.py` compares others."""
@@ -43,7 +45,7 @@ def source_header(path: str | Path, channels: int) -> ModelHeader:
     return header
 
 
-def start_from(network: UNet, path: str | Path, freeze_encoder: int | None) -> None:
+def start_from(network: Member, path: str | Path, freeze_encoder: int | None) -> None:
     """Take the weights of a model over, as far as they fit, and freeze levels of the contracting path.
 
     Raises
@@ -72,9 +74,29 @@ def in_words(header: ModelHeader, path: str | Path, freeze_encoder: int | None) 
     return "; ".join(parts)
 
 
-def origin(path: str | Path | None, freeze_encoder: int | None) -> dict[str, Any]:
-    """Tell, for the provenance of a model, from which other one it was trained on; nothing for none."""
-    if path is None:
+def encoder_weights(model: str, asked: Weights | None, from_model: str | Path | None) -> Weights:
+    """Which weights the encoder of a run starts from: pretrained, unless another choice is asked for.
+
+    Raises
+    ------
+    ConfigError
+        If there is no encoder of timm that could start from those asked for.
+    """
+    has_encoder = model not in OWN_MODELS and from_model is None
+    if asked is not None and not has_encoder:
+        what = f"--from {from_model}" if from_model is not None else f"--model {model}"
+        raise ConfigError(
+            f"--encoder-weights {asked} is for encoders such as --model resnet34; drop it, or {what}"
+        )
+    return has_encoder if asked is None else asked
+
+
+def origin(path: str | Path | None, freeze_encoder: int | None, weights: Weights = False) -> dict[str, Any]:
+    """Tell, for the provenance of a model, which weights it was trained on from; nothing for random ones."""
+    if path is not None:
+        source = {"name": read_header(path).name, "sha256": model_hash(path)}
+        return {"from": source, "frozen_levels": freeze_encoder or 0}
+    if weights is False:
         return {}
-    source = {"name": read_header(path).name, "sha256": model_hash(path)}
-    return {"from": source, "frozen_levels": freeze_encoder or 0}
+    of_encoder = "timm" if isinstance(weights, bool) else {"sha256": model_hash(os.fspath(weights))}
+    return {"encoder_weights": of_encoder, "frozen_levels": freeze_encoder or 0}

@@ -8,10 +8,19 @@ import numpy as np
 import torch
 
 import ushape
-from ushape.config import ClassInfo, ModelHeader, Normalization, Postprocessing, UNetConfig
+from ushape.config import (
+    Architecture,
+    ClassInfo,
+    EncoderUNetConfig,
+    ModelHeader,
+    Normalization,
+    Postprocessing,
+    UNetConfig,
+)
 from ushape.data import Sample
 from ushape.errors import ConfigError
-from ushape.models import UNet
+from ushape.models import Member, build
+from ushape.models.encoders import Weights, normalization_of
 from ushape.training.budget import Budget
 from ushape.training.fine_tuning import source_header, start_from
 from ushape.training.recipe import Recipe, architecture
@@ -26,6 +35,7 @@ def describe(
     from_model: str | Path | None,
     samples: list[Sample],
     classes: tuple[ClassInfo, ...],
+    pretrained: Weights = False,
 ) -> ModelHeader:
     """Describe the model that a run will make, before it is trained.
 
@@ -39,6 +49,10 @@ def describe(
         Training images.
     classes : tuple of ClassInfo
         Of the data.
+    pretrained : bool or path
+        Whether an encoder starts from trained weights, and which. Images of 8 bits are then normalised as
+        those were that it was trained on; all others, whose ranges say nothing, each to mean 0 and
+        deviation 1.
 
     Raises
     ------
@@ -48,11 +62,14 @@ def describe(
     channels = samples[0].image.shape[0]
     if from_model is not None and (width is not None or model != "auto"):
         raise ConfigError(f"--from {from_model} decides the network; drop --model and --width")
-    config = architecture(recipe, model, width, channels, len(classes))
-    if model == "auto":
+    config: Architecture = architecture(recipe, model, width, channels, len(classes))
+    if isinstance(config, UNetConfig) and model == "auto":
         shrink = recipe.shrink or shrink_for(samples, len(classes))
         config = config.model_copy(update={"shrink": shrink})
     normalization = Normalization()
+    is_8_bit = all(sample.image.dtype == np.uint8 for sample in samples)
+    if isinstance(config, EncoderUNetConfig) and pretrained is not False and is_8_bit:
+        normalization = normalization_of(config.encoder, channels)
     if from_model is not None:
         source = source_header(from_model, channels)
         config = source.architecture.model_copy(update={"classes": len(classes)})
@@ -68,7 +85,9 @@ def describe(
     )
 
 
-def _name(config: UNetConfig) -> str:
+def _name(config: Architecture) -> str:
+    if isinstance(config, EncoderUNetConfig):
+        return f"U-Net with encoder {config.encoder}"
     if config.variant == "released":
         return "U-Net released 2015"
     norm = ", batch norm" if config.norm else ""
@@ -124,7 +143,7 @@ def require_same_run(before: dict[str, Any], now: dict[str, Any]) -> None:
         If they differ in more than budget and versions.
     """
     words = {"seed": "--seed", "from": "--from", "frozen_levels": "--freeze-encoder", "recipe": "--recipe"}
-    words |= {"training": "DATA", "held_out": "--validation"}
+    words |= {"encoder_weights": "--encoder-weights", "training": "DATA", "held_out": "--validation"}
     for key, word in words.items():
         if before.get(key) != now.get(key):
             fix = "give the options of that run, or another --output"
@@ -132,11 +151,17 @@ def require_same_run(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def initial_network(
-    header: ModelHeader, from_model: str | Path | None, seed: int, freeze_encoder: int | None = None
-) -> UNet:
-    """Build the network with the weights it starts from: drawn from `seed`, or those of `from_model`."""
+    header: ModelHeader,
+    from_model: str | Path | None,
+    seed: int,
+    freeze_encoder: int | None = None,
+    pretrained: Weights = False,
+) -> Member:
+    """Build the network with the weights it starts from: drawn from `seed`, pretrained, of `from_model`."""
     torch.manual_seed(seed)
-    network = UNet.from_config(header.architecture)
+    network = build(header.architecture, pretrained=pretrained if from_model is None else False)
     if from_model is not None:
         start_from(network, from_model, freeze_encoder)
+    elif freeze_encoder is not None:
+        network.freeze_encoder(freeze_encoder)
     return network

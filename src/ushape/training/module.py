@@ -3,7 +3,7 @@
 import copy
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, cast
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from ushape.augment import generator
 from ushape.backends import training_format
 from ushape.errors import ConfigError
-from ushape.loss import counted_weight, weighted_cross_entropy
-from ushape.models import UNet
+from ushape.loss import Counted, counted, segmentation_loss
+from ushape.models import EncoderUNet, Member
 from ushape.training.budget import Budget, annealed
 from ushape.training.processes import total
 from ushape.training.recipe import Recipe
@@ -27,8 +27,8 @@ class TrainingModule(LightningModule):
 
     Parameters
     ----------
-    network : UNet
-        A network of unpadded convolutions; trained in place.
+    network : UNet or EncoderUNet
+        Trained in place.
     recipe : Recipe
         Optimiser, schedule and averaging.
     budget : Budget
@@ -40,21 +40,24 @@ class TrainingModule(LightningModule):
     """
 
     def __init__(
-        self, network: UNet, recipe: Recipe, budget: Budget, *, seed: int, compiled: bool = False
+        self, network: Member, recipe: Recipe, budget: Budget, *, seed: int, compiled: bool = False
     ) -> None:
         super().__init__()
         self.network, self.recipe, self.budget, self.seed = network, recipe, budget, seed
         # Not to be trained, or DDP would wait for its gradients.
         self.average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else None
         # A function, not a module: weights keep their names, and whole images are not compiled for.
-        self._compute = torch.compile(network.forward) if compiled else network.forward
+        forward: Callable[[Tensor], Any] = network.forward
+        if isinstance(network, EncoderUNet) and len(network.coarse_scores):
+            forward = network.supervise
+        self._compute = torch.compile(forward) if compiled else forward
         self.automatic_optimization = False
         self.last_loss = float("nan")
         self._losses, self._num_losses = 0.0, 0
         self._unread: deque[tuple[int, Tensor]] = deque()
 
     @property
-    def best_weights(self) -> UNet:
+    def best_weights(self) -> Member:
         """The network to validate and save: the running average where the recipe has one."""
         return self.network if self.average is None else self.average
 
@@ -74,20 +77,33 @@ class TrainingModule(LightningModule):
             self._follow(self.average)
 
     def _gradients(self, optimizer: LightningOptimizer, *batch: Tensor) -> Tensor:
-        """Add up the gradients of the weighted cross-entropy of a step, part by part; return the loss.
+        """Add up the gradients of the loss of a step, part by part; return the loss.
 
         The step is that of all processes: its loss is the same in each, the gradients are averaged.
         """
-        whole, losses = counted_weight(*batch[1:]), []
+        whole, losses = counted(*batch[1:]), []
         parts = list(zip(*(t.chunk(self.recipe.accumulate) for t in batch), strict=True))
         for number, (image, classes, weights) in enumerate(parts, start=1):
             # Processes exchange gradients once, when those of the last part have been added.
             with optimizer.toggle_model(sync_grad=number == len(parts)):
                 logits = self._compute(image.contiguous(memory_format=training_format(self.device)))
-                loss = weighted_cross_entropy(logits, classes, weights, whole=whole, total=total)
+                loss = self._loss(logits, classes, weights, whole)
                 self.manual_backward(loss)
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    def _loss(self, logits: Any, classes: Tensor, weights: Tensor, whole: Counted) -> Tensor:
+        """Compute the loss of a part; of a network with deep supervision that of all levels.
+
+        Each coarser level counts half as much as the one above it, and all together as much as one.
+        """
+        levels = logits if isinstance(logits, list) else [logits]
+        shares = [0.5**level for level in range(len(levels))]
+        losses = [
+            segmentation_loss(self.recipe.loss, one, classes, weights, whole=whole, total=total) * share
+            for one, share in zip(levels, shares, strict=True)
+        ]
+        return torch.stack(losses).sum() / sum(shares)
 
     def _read_losses(self, *, but: int = 0) -> None:
         while len(self._unread) > but:
@@ -119,7 +135,7 @@ class TrainingModule(LightningModule):
         """Set the learning rate for the share of the budget that is spent."""
         factor = annealed(self.budget.progress(self.global_step), self.recipe.warmup)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.recipe.learning_rate * factor
+            group["lr"] = self.recipe.learning_rate * factor * group["share"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add how much of the budget is spent, and the losses not yet reported."""
@@ -152,19 +168,23 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimiser of the recipe; no decay of biases and norms, and nothing of what is frozen."""
-        recipe = self.recipe
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        decayed, free = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
+        recipe, network = self.recipe, self.network
+        slow = set()
+        if isinstance(network, EncoderUNet) and network.is_pretrained:
+            slow = {id(p) for p in network.encoder.parameters()}
+        groups: list[dict[str, Any]] = []
+        for share, is_slow in ((1.0, False), (recipe.encoder_share, True)):
+            trained = [p for p in network.parameters() if p.requires_grad and (id(p) in slow) == is_slow]
+            for decay, is_decayed in ((recipe.weight_decay, True), (0.0, False)):
+                weights = [p for p in trained if (p.ndim > 1) == is_decayed]
+                groups.append({"params": weights, "weight_decay": decay, "share": share})
+        groups = [group for group in groups if group["params"]]
         if recipe.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
 
     @torch.no_grad()
-    def _follow(self, average: UNet) -> None:
+    def _follow(self, average: Member) -> None:
         """Move the running average towards the weights."""
         # Not `torch.optim.swa_utils`, which reads its counter from the device once for every tensor.
         before = self.global_step - 1
@@ -177,5 +197,5 @@ class TrainingModule(LightningModule):
                 mean.copy_(current)
 
 
-def _tensors(network: UNet) -> Iterator[Tensor]:
+def _tensors(network: Member) -> Iterator[Tensor]:
     return chain(network.parameters(), network.buffers())

@@ -3,8 +3,10 @@
 from typing import Literal
 
 from ushape.augment import GreyValues
-from ushape.config import Frozen, UNetConfig
+from ushape.config import Architecture, EncoderUNetConfig, Frozen, UNetConfig
 from ushape.errors import ConfigError
+from ushape.loss import LossName
+from ushape.models.encoders import require_known
 
 
 class Recipe(Frozen):
@@ -44,6 +46,13 @@ class Recipe(Frozen):
     plain : float
         Share of the tiles that are only turned by quarters and mirrored, not deformed: they show the noise
         and the sharpness of the images as they are.
+    loss : str
+        See `ushape.loss.segmentation_loss`. Border and class weights count in cross-entropy and focal loss.
+    encoder_share : float
+        Share of the learning rate that a pretrained encoder is trained with: it has little to learn, and
+        large steps would undo what it knows. Our choice, not measured yet.
+    deep_supervision : bool
+        Whether coarser levels of a network with an encoder are scored, too, while it is trained.
     interpolation : {"linear", "cubic"}
         Of grey values under deformation. Linear smooths noise away, which then surprises the network in
         images that are noisy (docs/log/2026-11-22-fast-recipe.md).
@@ -75,6 +84,9 @@ class Recipe(Frozen):
     plain: float = 0.0
     interpolation: Literal["linear", "cubic"] = "linear"
     grey: GreyValues = GreyValues()
+    loss: LossName = "cross_entropy"
+    encoder_share: float = 0.3
+    deep_supervision: bool = False
     steps: int
 
 
@@ -116,6 +128,9 @@ FAST = Recipe(
     steps=2_000,
 )
 
+OWN_MODELS = "auto", "paper", "released"
+"""What `--model` knows beside the names of encoders."""
+
 RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST)}
 
 
@@ -134,24 +149,26 @@ def recipe(name: str | Recipe) -> Recipe:
     return RECIPES[name]
 
 
-def architecture(recipe: Recipe, model: str, width: int | None, in_channels: int, classes: int) -> UNetConfig:
+def architecture(
+    recipe: Recipe, model: str, width: int | None, in_channels: int, classes: int
+) -> Architecture:
     """Describe the network of a run.
 
     Parameters
     ----------
     recipe : Recipe
         Decides where `model` is "auto".
-    model : {"auto", "paper", "released"}
-        "paper" is always the published network, whatever the recipe.
+    model : str
+        "auto", "paper", always the published network, whatever the recipe, "released"; or an encoder of timm.
     width : int or None
-        Narrower (or wider) than the recipe says; not with "released".
+        Narrower (or wider) than the recipe says; with "auto" and "paper".
     in_channels, classes : int
         Of the data.
 
     Raises
     ------
     ConfigError
-        If there is no such model, or it cannot have that width.
+        If there is no such model, it cannot have that width, or timm is missing.
     """
     if model == "released":
         if width is not None:
@@ -162,7 +179,16 @@ def architecture(recipe: Recipe, model: str, width: int | None, in_channels: int
     if model == "paper":
         return UNetConfig(in_channels=in_channels, classes=classes, width=width or 64)
     if model != "auto":
-        raise ConfigError(f"no model {model!r}; there are: auto, paper, released")
+        require_known(model, OWN_MODELS)
+        if width is not None:
+            raise ConfigError(f"{model} has its own widths; drop --width {width} or --model {model}")
+        return EncoderUNetConfig(
+            encoder=model,
+            in_channels=in_channels,
+            classes=classes,
+            dropout=recipe.dropout,
+            deep_supervision=recipe.deep_supervision,
+        )
     return UNetConfig(
         in_channels=in_channels,
         classes=classes,

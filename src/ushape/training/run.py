@@ -13,11 +13,12 @@ from ushape.config import ModelHeader, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
+from ushape.models.encoders import Weights
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
 from ushape.training.course import Course
 from ushape.training.feed import AugmentOn, TileData, share_of_step
-from ushape.training.fine_tuning import in_words, origin, slower
+from ushape.training.fine_tuning import encoder_weights, in_words, origin, slower
 from ushape.training.header import describe, initial_network, provenance, require_same_run
 from ushape.training.loop import interruptible, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
@@ -70,6 +71,7 @@ def train(
     model: str = "auto",
     width: int | None = None,
     from_model: str | Path | None = None,
+    pretrained: Weights | None = None,
     freeze_encoder: int | None = None,
     recipe: str | Recipe = "fast",
     time: str | float | None = None,
@@ -101,14 +103,19 @@ def train(
     output : path
         Folder of the run: gets `model.safetensors` (best), `last.safetensors`, `metrics.csv`, TensorBoard
         events, `validation/*.png`, `report.html` and `checkpoint/`.
-    model : {"auto", "paper", "released"}
-        Network; "auto" lets the recipe decide.
+    model : str
+        Network: "auto" lets the recipe decide, "paper", "released"; or the name of an encoder of timm, such
+        as "resnet34" (see `ushape.EncoderUNet`).
     width : int or None
         Channels of the first level, instead of the recipe's.
     from_model : path or None
         Model file whose weights to start from; it also decides architecture and normalisation.
+    pretrained : bool, path or None
+        Weights that an encoder starts from: True (and None) for those of timm's hub, a path for a file with
+        them, False for random ones.
     freeze_encoder : int or None
-        So many levels of the contracting path of `from_model`, from the first, stay as they are.
+        So many levels of the contracting path of `from_model` or of the pretrained encoder, from the first,
+        stay as they are.
     recipe : {"fast", "paper"} or Recipe
         A recipe of one's own is made from one of these: `FAST.model_copy(update={"border_w0": 0.0})`.
     time : str or float or None
@@ -162,7 +169,8 @@ def train(
         If `output` holds a finished run, or cannot be written.
     """
     console = Console(quiet=quiet or not is_first())
-    chosen, output = _recipe(recipe, from_model, freeze_encoder), Path(output)
+    weights = encoder_weights(model, pretrained, from_model)
+    chosen, output = _recipe(recipe, from_model, freeze_encoder, weights), Path(output)
     budget = _budget(chosen, time, steps, clock.monotonic() if started is None else started)
     _require_free(output, resume)
     device = own_device(device, devices, nodes)
@@ -175,12 +183,12 @@ def train(
         validation=validation,
         seed=seed,
     )
-    header = describe(chosen, model, width, from_model, samples, infos)
+    header = describe(chosen, model, width, from_model, samples, infos, weights)
     tuned_on = tuning_set(samples, held_out)
     goal = until_of(until, held_out, len(infos))
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
-    header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder)})
-    network = initial_network(header, from_model, seed, freeze_encoder)
+    header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder, weights)})
+    network = initial_network(header, from_model, seed, freeze_encoder, weights)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
         notes.append(in_words(header, from_model, freeze_encoder))
@@ -226,12 +234,15 @@ def train(
     )
 
 
-def _recipe(name: str | Recipe, from_model: str | Path | None, freeze_encoder: int | None) -> Recipe:
+def _recipe(
+    name: str | Recipe, from_model: str | Path | None, freeze_encoder: int | None, weights: Weights
+) -> Recipe:
     if from_model is not None:
         return slower(recipe_named(name))
-    if freeze_encoder is not None:
+    if freeze_encoder is not None and weights is False:
         raise ConfigError(
-            f"--freeze-encoder {freeze_encoder} keeps weights of a trained model; give one with --from"
+            f"--freeze-encoder {freeze_encoder} keeps weights of a trained model; give one with --from, or "
+            "an encoder that is pretrained with --model"
         )
     return recipe_named(name)
 
