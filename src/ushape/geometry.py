@@ -154,6 +154,9 @@ class PaddedGeometry(Geometry):
     def __init__(self, period: int, reach: Callable[[], int | str]) -> None:
         self._period, self._find_reach = period, reach
 
+    def __repr__(self) -> str:
+        return f"PaddedGeometry(period={self.period})"
+
     @property
     def margin(self) -> int:
         """0: nothing is lost."""

@@ -179,7 +179,7 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
         return (Span(0, length, 0, length, is_padded=True),)  # the halo need not be known
     kept = [(start, min(start + keep, length)) for start in range(0, length, keep)]
     if not geometry.margin:
-        halo = _whole_halo(geometry)
+        halo = whole_halo(geometry)
         return tuple(
             Span(max(start - halo, 0), min(stop + halo, length), start, stop, is_padded=True)
             for start, stop in kept
@@ -278,7 +278,7 @@ def _smallest_tile(length: int, geometry: Geometry) -> int:
     """Input pixels of the smallest tile of an axis of so many pixels."""
     if geometry.margin:
         return geometry.input_size(min(length, geometry.period))
-    return min(length, geometry.period + 2 * _whole_halo(geometry))
+    return min(length, geometry.period + 2 * whole_halo(geometry))
 
 
 def _largest_padded(pixels: int, largest: int, geometry: Geometry) -> int:
@@ -287,7 +287,7 @@ def _largest_padded(pixels: int, largest: int, geometry: Geometry) -> int:
     Half of each side is then kept at least, however far the network looks; an image that cannot be cut is
     taken whole.
     """
-    return isqrt(pixels) + 1 if geometry.halo is None else max(largest, 4 * _whole_halo(geometry))
+    return isqrt(pixels) + 1 if geometry.halo is None else max(largest, 4 * whole_halo(geometry))
 
 
 def _exact_output(tile: int, geometry: Geometry) -> int:
@@ -295,10 +295,10 @@ def _exact_output(tile: int, geometry: Geometry) -> int:
     valid, _ = geometry.nearest_valid_sizes(tile)
     if valid is None:
         return 0
-    return geometry.output_size(valid) if geometry.margin else max(valid - 2 * _whole_halo(geometry), 0)
+    return geometry.output_size(valid) if geometry.margin else max(valid - 2 * whole_halo(geometry), 0)
 
 
-def _whole_halo(geometry: Geometry) -> int:
+def whole_halo(geometry: Geometry) -> int:
     """Pixels that a tile of a padded network reads on each side: its halo, in whole periods.
 
     Raises

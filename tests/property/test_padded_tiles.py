@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ushape import EncoderUNet
+from ushape import EncoderUNet, certify
 from ushape.backends import PyTorchBackend
 from ushape.errors import TilingError
 from ushape.geometry import PaddedGeometry
@@ -195,3 +195,14 @@ def test_a_smaller_halo_of_resnet18_is_caught():
         plan = plan_tiles(45, 1000, (64, 352 + geometry.period % 32), geometry)
         tiled = run_tiled(image, backend, plan, 2, np.empty(whole.shape))
         assert relative_difference(tiled, whole) > 1e-9
+
+
+def test_a_padded_network_is_certified_with_tiles_that_do_not_see_all():
+    found = certify(small(), images=3)
+    assert found.tiles == 6
+    assert found.differences["fp64"] < 1e-12
+    assert found.misaligned > 1e-3
+    with pytest.raises(
+        TilingError, match=r"layer `encoder\.model\.blocks\.0\.0\.se` looks at the whole image"
+    ):
+        certify(EncoderUNet("mobilenetv3_small_100", width=2), images=1)

@@ -18,7 +18,7 @@ from ushape.checkpoint import load_model
 from ushape.errors import ConfigError
 from ushape.geometry import Geometry
 from ushape.models import Network
-from ushape.tiling import TilePlan, plan_tiles, read_mirrored, run_tiled
+from ushape.tiling import TilePlan, plan_tiles, read_mirrored, run_tiled, whole_halo
 
 Array = np.ndarray[Any, Any]
 
@@ -158,12 +158,23 @@ def _share(done: int, elapsed: float, images: int | None, seconds: float) -> flo
 
 
 def _draw(rng: np.random.Generator, network: Network) -> tuple[Array, TilePlan]:
-    """An image of normal values, and a plan of two tiles along each axis."""
+    """An image of normal values, and a plan of two tiles along each axis, or along one if it is padded."""
     geometry = network.geometry
+    if not geometry.margin:
+        return _draw_strip(rng, network.in_channels, geometry)
     sides = [_side(rng, geometry) for _ in range(2)]
     keep = [_meeting_place(rng, side, geometry.period) for side in sides]
     image = rng.standard_normal((network.in_channels, *sides))
     return image, plan_tiles(sides[0], sides[1], (keep[0], keep[1]), geometry)
+
+
+def _draw_strip(rng: np.random.Generator, channels: int, geometry: Geometry) -> tuple[Array, TilePlan]:
+    """An image just wider than the halo on both sides, so that neither of two tiles sees all of it."""
+    period, reach = geometry.period, whole_halo(geometry)
+    height = int(rng.integers(1, 2 * period + 1))
+    width = 2 * reach + period + int(rng.integers(1, period + 1))
+    image = rng.standard_normal((channels, height, width))
+    return image, plan_tiles(height, width, (2 * period, reach + period), geometry)
 
 
 def _side(rng: np.random.Generator, geometry: Geometry) -> int:
@@ -184,7 +195,7 @@ def _misaligned(backend: PyTorchBackend, image: Array, plan: TilePlan, whole: Ar
     (top, bottom), (left, right) = ((span.read_start - off, span.read_stop - off) for span in spans)
     output = backend(read_mirrored(image, top, bottom, left, right))
     kept = tuple(slice(span.keep_start - off, span.keep_stop - off) for span in spans)
-    return _relative(output[:, : spans[0].keep, : spans[1].keep], whole[:, *kept])
+    return _relative(output[:, spans[0].kept, spans[1].kept], whole[:, *kept])
 
 
 def _whole(backend: PyTorchBackend, image: Array) -> Array:
