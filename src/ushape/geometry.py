@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from ushape.errors import ConfigError, ShapeError
+from ushape.errors import ConfigError, ShapeError, TilingError
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,14 @@ class Geometry(ABC):
     @abstractmethod
     def smallest(self) -> int:
         """Smallest valid input size. All others follow at steps of `step`."""
+
+    @abstractmethod
+    def exact_output(self, tile: int) -> int:
+        """Pixels that an inner tile of `tile` input pixels has as the whole image would; 0 if none."""
+
+    @abstractmethod
+    def smallest_tile(self, length: int) -> int:
+        """Input pixels of the smallest tile of an image side of `length` pixels."""
 
     @property
     def shrink(self) -> int:
@@ -187,6 +195,30 @@ class PaddedGeometry(Geometry):
         """Name of the layer by which the network looks at the whole image; None if it has none."""
         return self._reach if isinstance(self._reach, str) else None
 
+    @property
+    def whole_halo(self) -> int:
+        """Pixels that a tile reads on each side of what it keeps: the halo, in whole periods.
+
+        Raises
+        ------
+        TilingError
+            If the network looks at the whole image.
+        """
+        if self.halo is None:
+            raise TilingError(
+                f"layer `{self.looks_at_all}` looks at the whole image at once, so tiles cannot equal it; "
+                "raise the limit (--max-memory), give smaller images, or train with another encoder: resnet34"
+            )
+        return -(-self.halo // self.period) * self.period
+
+    def exact_output(self, tile: int) -> int:
+        """See `Geometry`."""
+        return max(tile - 2 * self.whole_halo, 0)
+
+    def smallest_tile(self, length: int) -> int:
+        """See `Geometry`."""
+        return min(length, self.period + 2 * self.whole_halo)
+
     @cached_property
     def _reach(self) -> int | str:
         return self._find_reach()
@@ -251,6 +283,15 @@ class UnpaddedGeometry(Geometry):
         for layer in self.layers:
             period *= layer.factor if layer.kind == "pool" else 1
         return period
+
+    def exact_output(self, tile: int) -> int:
+        """See `Geometry`."""
+        valid, _ = self.nearest_valid_sizes(tile)
+        return 0 if valid is None else self.output_size(valid)
+
+    def smallest_tile(self, length: int) -> int:
+        """See `Geometry`."""
+        return self.input_size(min(length, self.period))
 
     @property
     def step(self) -> int:

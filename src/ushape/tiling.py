@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from ushape.errors import ShapeError, TilingError
-from ushape.geometry import Geometry
+from ushape.geometry import Geometry, PaddedGeometry
 
 Array = np.ndarray[Any, Any]
 Forward = Callable[[Array], Array]
@@ -175,11 +175,9 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
             f"a tile that keeps {keep} px is not exact; keep a multiple of {geometry.period}, "
             f"for example {nearest}"
         )
-    if keep >= length and not geometry.margin:
-        return (Span(0, length, 0, length, is_padded=True),)  # the halo need not be known
     kept = [(start, min(start + keep, length)) for start in range(0, length, keep)]
-    if not geometry.margin:
-        halo = whole_halo(geometry)
+    if isinstance(geometry, PaddedGeometry):
+        halo = 0 if len(kept) == 1 else geometry.whole_halo  # which takes time to find
         return tuple(
             Span(max(start - halo, 0), min(stop + halo, length), start, stop, is_padded=True)
             for start, stop in kept
@@ -232,7 +230,7 @@ def plan_for_memory(
     _require_pixels(min(height, width))
     affordable = int(max_memory // bytes_per_input_pixel)
     whole_height, whole_width = geometry.input_size(height), geometry.input_size(width)
-    if not geometry.margin and whole_height * whole_width > largest**2:
+    if isinstance(geometry, PaddedGeometry) and whole_height * whole_width > largest**2:
         largest = _largest_padded(whole_height * whole_width, largest, geometry)
     pixels = min(affordable, largest**2)
     # A square first; where one side of the image needs less, the other side gets what is left.
@@ -241,7 +239,7 @@ def plan_for_memory(
     tile_height = min(whole_height, pixels // max(tile_width, 1))
     keep = (_even_keep(height, tile_height, geometry), _even_keep(width, tile_width, geometry))
     if not all(keep):
-        sides = [_smallest_tile(length, geometry) for length in (height, width)]
+        sides = [geometry.smallest_tile(length) for length in (height, width)]
         needed = sides[0] * sides[1] * bytes_per_input_pixel
         missing = (needed - max_memory) / 1e6 + 1
         raise TilingError(
@@ -267,51 +265,20 @@ def _even_keep(length: int, tile: int, geometry: Geometry) -> int:
     if tile >= geometry.input_size(length):
         most = length
     else:
-        most = _exact_output(tile, geometry) // geometry.period * geometry.period
+        most = geometry.exact_output(tile) // geometry.period * geometry.period
     if not most:
         return 0
     share = -(-length // -(-length // most))  # length / number of tiles, both rounded up
     return -(-share // geometry.period) * geometry.period
 
 
-def _smallest_tile(length: int, geometry: Geometry) -> int:
-    """Input pixels of the smallest tile of an axis of so many pixels."""
-    if geometry.margin:
-        return geometry.input_size(min(length, geometry.period))
-    return min(length, geometry.period + 2 * whole_halo(geometry))
-
-
-def _largest_padded(pixels: int, largest: int, geometry: Geometry) -> int:
+def _largest_padded(pixels: int, largest: int, geometry: PaddedGeometry) -> int:
     """Side of the largest tile of a padded network, for an image of so many pixels.
 
     Half of each side is then kept at least, however far the network looks; an image that cannot be cut is
     taken whole.
     """
-    return isqrt(pixels) + 1 if geometry.halo is None else max(largest, 4 * whole_halo(geometry))
-
-
-def _exact_output(tile: int, geometry: Geometry) -> int:
-    """Pixels that a tile of so many input pixels within a larger image has as the whole image would."""
-    valid, _ = geometry.nearest_valid_sizes(tile)
-    if valid is None:
-        return 0
-    return geometry.output_size(valid) if geometry.margin else max(valid - 2 * whole_halo(geometry), 0)
-
-
-def whole_halo(geometry: Geometry) -> int:
-    """Pixels that a tile of a padded network reads on each side: its halo, in whole periods.
-
-    Raises
-    ------
-    TilingError
-        If it looks at the whole image.
-    """
-    if geometry.halo is None:
-        raise TilingError(
-            f"layer `{geometry.looks_at_all}` looks at the whole image at once, so tiles cannot equal it; "
-            "raise the limit (--max-memory), give smaller images, or train with another encoder: resnet34"
-        )
-    return -(-geometry.halo // geometry.period) * geometry.period
+    return isqrt(pixels) + 1 if geometry.halo is None else max(largest, 4 * geometry.whole_halo)
 
 
 def read_mirrored(image: Array, top: int, bottom: int, left: int, right: int) -> Array:

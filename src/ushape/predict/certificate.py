@@ -16,9 +16,9 @@ import numpy as np
 from ushape.backends import PyTorchBackend
 from ushape.checkpoint import load_model
 from ushape.errors import ConfigError
-from ushape.geometry import Geometry
+from ushape.geometry import Geometry, PaddedGeometry
 from ushape.models import Network
-from ushape.tiling import TilePlan, plan_tiles, read_mirrored, run_tiled, whole_halo
+from ushape.tiling import TilePlan, plan_tiles, read_mirrored, run_tiled
 
 Array = np.ndarray[Any, Any]
 
@@ -160,7 +160,7 @@ def _share(done: int, elapsed: float, images: int | None, seconds: float) -> flo
 def _draw(rng: np.random.Generator, network: Network) -> tuple[Array, TilePlan]:
     """An image of normal values, and a plan of two tiles along each axis, or along one if it is padded."""
     geometry = network.geometry
-    if not geometry.margin:
+    if isinstance(geometry, PaddedGeometry):
         return _draw_strip(rng, network.in_channels, geometry)
     sides = [_side(rng, geometry) for _ in range(2)]
     keep = [_meeting_place(rng, side, geometry.period) for side in sides]
@@ -168,9 +168,9 @@ def _draw(rng: np.random.Generator, network: Network) -> tuple[Array, TilePlan]:
     return image, plan_tiles(sides[0], sides[1], (keep[0], keep[1]), geometry)
 
 
-def _draw_strip(rng: np.random.Generator, channels: int, geometry: Geometry) -> tuple[Array, TilePlan]:
+def _draw_strip(rng: np.random.Generator, channels: int, geometry: PaddedGeometry) -> tuple[Array, TilePlan]:
     """An image just wider than the halo on both sides, so that neither of two tiles sees all of it."""
-    period, reach = geometry.period, whole_halo(geometry)
+    period, reach = geometry.period, geometry.whole_halo
     height = int(rng.integers(1, 2 * period + 1))
     width = 2 * reach + period + int(rng.integers(1, period + 1))
     image = rng.standard_normal((channels, height, width))
@@ -190,11 +190,16 @@ def _meeting_place(rng: np.random.Generator, side: int, period: int) -> int:
 
 def _misaligned(backend: PyTorchBackend, image: Array, plan: TilePlan, whole: Array) -> float:
     """Difference of the last tile, moved by half a period, from the whole image."""
-    off = backend.geometry.period // 2
     *_, spans = plan.tiles
-    (top, bottom), (left, right) = ((span.read_start - off, span.read_stop - off) for span in spans)
+    # Along an axis of one tile there is nowhere to move it.
+    offs = [backend.geometry.period // 2 if span.keep_start else 0 for span in spans]
+    (top, bottom), (left, right) = (
+        (span.read_start - off, span.read_stop - off) for span, off in zip(spans, offs, strict=True)
+    )
     output = backend(read_mirrored(image, top, bottom, left, right))
-    kept = tuple(slice(span.keep_start - off, span.keep_stop - off) for span in spans)
+    kept = tuple(
+        slice(span.keep_start - off, span.keep_stop - off) for span, off in zip(spans, offs, strict=True)
+    )
     return _relative(output[:, spans[0].kept, spans[1].kept], whole[:, *kept])
 
 

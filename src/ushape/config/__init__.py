@@ -1,0 +1,41 @@
+"""What a model file says about itself, and how words on the command line become numbers."""
+
+from ushape.config.header import (
+    IGNORE,
+    Architecture,
+    ClassInfo,
+    EncoderUNetConfig,
+    Frozen,
+    ModelHeader,
+    Normalization,
+    PixelSize,
+    Postprocessing,
+    UNetConfig,
+)
+from ushape.config.words import (
+    parse_area,
+    parse_bytes,
+    parse_duration,
+    parse_pixel_size,
+    parse_split,
+    parse_until,
+)
+
+__all__ = [
+    "IGNORE",
+    "Architecture",
+    "ClassInfo",
+    "EncoderUNetConfig",
+    "Frozen",
+    "ModelHeader",
+    "Normalization",
+    "PixelSize",
+    "Postprocessing",
+    "UNetConfig",
+    "parse_area",
+    "parse_bytes",
+    "parse_duration",
+    "parse_pixel_size",
+    "parse_split",
+    "parse_until",
+]
