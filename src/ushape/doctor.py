@@ -7,8 +7,10 @@ work included.
 
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -18,15 +20,14 @@ import numpy as np
 import torch
 
 from ushape import __version__
-from ushape.backends import PyTorchBackend, available_memory
+from ushape.backends import available_memory, start
 from ushape.backends.memory import installed_memory, memory_limit
 from ushape.errors import ConfigError
 from ushape.models import UNet
 from ushape.models.summary import summarize
-from ushape.tiling import LARGEST_TILE
 
-PRECISIONS = ("fp32", "bf16")
-_PACKAGES = ("torch", "openvino")
+TIMED = ("fp32", "bf16")
+_PACKAGES = ("torch", "openvino", "nncf")
 _INSTRUCTIONS = {"AVX2": "avx2", "AVX-512": "avx512f", "bf16": "avx512_bf16", "AMX": "amx_tile"}
 """What speeds up convolutions, and its name in /proc/cpuinfo."""
 
@@ -108,9 +109,9 @@ class Speed:
     ----------
     network, precision : str
     seconds_per_megapixel : float or None
-        To expect for a large image; None if it is not possible here.
+        To expect for a large image; None if it is not timed.
     reason : str
-        Why it is not.
+        Why there is no figure.
     """
 
     network: str
@@ -186,28 +187,53 @@ def probe(progress: Callable[[str], None] | None = None) -> tuple[list[Speed], s
     Returns
     -------
     list of Speed
-        Of each network and precision, on the device that "auto" takes.
+        Of each network and precision, on the device and engine that "auto" takes. "int8" is quantised on the
+        images to be segmented, so there is no figure for it.
     str
-        The precision that `--precision auto` takes.
+        What `--precision auto` takes: precision, device and engine.
     """
     from ushape.training.recipe import FAST, PAPER
 
     speeds, auto = [], ""
-    for recipe in (PAPER, FAST):
-        network = UNet(width=recipe.width, norm=recipe.norm).eval()
-        auto = PyTorchBackend(network).precision
-        for precision in PRECISIONS:
-            if progress is not None:
-                progress(f"{recipe.name}, {precision}")
-            speeds.append(_speed(network, recipe.name, precision))
+    with _cache_of_its_own():
+        for recipe in (PAPER, FAST):
+            network = UNet(width=recipe.width, norm=recipe.norm).eval()
+            chosen = start(network)
+            auto = f"{chosen.precision}, on {chosen.device}, by {chosen.engine}"
+            for precision in TIMED:
+                if progress is not None:
+                    progress(f"{recipe.name}, {precision}")
+                speeds.append(_speed(network, recipe.name, precision))
+            speeds.append(Speed(recipe.name, "int8", None, _about_int8()))
     return speeds, auto
+
+
+@contextmanager
+def _cache_of_its_own() -> Iterator[None]:
+    """Converted networks of random weights are not worth a place in the user's cache."""
+    before = os.environ.get("USHAPE_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["USHAPE_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["USHAPE_CACHE"]
+            if before is not None:
+                os.environ["USHAPE_CACHE"] = before
+
+
+def _about_int8() -> str:
+    missing = [name for name in ("openvino", "nncf") if _version(name) is None]
+    if missing:
+        return f"not possible: needs {' and '.join(missing)}; pip install 'ushape[fast]'"
+    return "by request, on a CPU; not timed, because it is made for the images it segments"
 
 
 def _speed(network: UNet, name: str, precision: str) -> Speed:
     try:
-        backend = PyTorchBackend(network, "auto", precision)  # type: ignore[arg-type]
+        backend = start(network, "auto", precision)  # type: ignore[arg-type]
     except ConfigError as error:
-        return Speed(name, precision, None, str(error))
+        return Speed(name, precision, None, f"not possible: {error}")
     geometry = network.geometry
     small = next(islice(geometry.valid_sizes(), _PROBED_SIDES - 1, None))
     tile = np.random.default_rng(0).standard_normal((1, small, small), np.float32)
@@ -215,7 +241,7 @@ def _speed(network: UNet, name: str, precision: str) -> Speed:
     started = time.perf_counter()
     backend(tile)
     seconds = time.perf_counter() - started
-    large, _ = geometry.nearest_valid_sizes(LARGEST_TILE)
+    large, _ = geometry.nearest_valid_sizes(backend.largest_tile)
     assert large is not None
     more = _work(network, large) / _work(network, small)
     return Speed(name, precision, seconds * more / (geometry.output_size(large) ** 2 / 1e6))
@@ -232,7 +258,7 @@ def render_speeds(speeds: list[Speed], auto: str) -> str:
     for precision in dict.fromkeys(speed.precision for speed in speeds):
         row = [speed for speed in speeds if speed.precision == precision]
         figures = "".join(_two_digits(speed.seconds_per_megapixel).rjust(8) for speed in row)
-        reason = next((f"   not possible: {speed.reason}" for speed in row if speed.reason), "")
+        reason = next((f"   {speed.reason}" for speed in row if speed.reason), "")
         lines.append(f"  {precision}{reason or figures}")
     return "\n".join([*lines, f"--precision auto takes {auto}"])
 

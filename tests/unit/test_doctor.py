@@ -10,8 +10,17 @@ import pytest
 import torch
 
 from ushape.backends import available_memory
+from ushape.backends.cache import cache_folder
 from ushape.backends.memory import installed_memory
-from ushape.doctor import Machine, Speed, _core_limit, examine, render_speeds, warnings_of
+from ushape.doctor import (
+    Machine,
+    Speed,
+    _cache_of_its_own,
+    _core_limit,
+    examine,
+    render_speeds,
+    warnings_of,
+)
 
 SOUND = Machine(
     versions={"torch": "2.13.0", "openvino": None},
@@ -99,18 +108,29 @@ def test_a_machine_in_words() -> None:
     assert "instruction sets not known" in replace(SOUND, instructions=None).render()
 
 
+def test_probing_leaves_the_cache_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USHAPE_CACHE", str(tmp_path))
+    with _cache_of_its_own():
+        assert cache_folder() != tmp_path
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("USHAPE_CACHE")
+    with _cache_of_its_own():
+        pass
+    assert "USHAPE_CACHE" not in os.environ
+
+
 def test_speeds_in_words() -> None:
-    reason = "no instructions for it; use fp32"
+    reason = "not possible: no instructions for it; use fp32"
     speeds = [
         Speed("paper", "fp32", 334.0),
         Speed("paper", "bf16", None, reason),
         Speed("fast", "fp32", 0.0384),
         Speed("fast", "bf16", None, reason),
     ]
-    assert render_speeds(speeds, "fp32").splitlines() == [
+    assert render_speeds(speeds, "fp32, on cpu").splitlines() == [
         "seconds per megapixel to expect:",
         "         paper    fast",
         "  fp32     330   0.038",
-        f"  bf16   not possible: {reason}",
-        "--precision auto takes fp32",
+        f"  bf16   {reason}",
+        "--precision auto takes fp32, on cpu",
     ]

@@ -14,6 +14,8 @@ away from the end of the whole input, and mirroring either puts the poolings at 
     a tile                      |<- 92 -|======= 16 j + 4 =======|- 92 ->|
                    a multiple of 16      another multiple of 16 from the tile's end to that of the whole
 
+A padded network takes any size; what is turned is then mirrored out to whole periods.
+
 A transposed tile has the pixels, and takes the memory, of the tile.
 
 Source: Ronneberger 2015, section 4 (seven rotated versions); the authors' released code takes the mean of
@@ -98,7 +100,9 @@ class Average:
         if self.of not in AVERAGED:
             raise ConfigError(f"the average of {self.of!r} is not known; use {' or '.join(AVERAGED)}")
 
-    def probabilities(self, tile: Array, logits_of: Forward, probabilities_of: Forward) -> Array:
+    def probabilities(
+        self, tile: Array, logits_of: Forward, probabilities_of: Forward, whole_periods: int = 1
+    ) -> Array:
         """Compute the averaged probabilities of one tile.
 
         Parameters
@@ -109,14 +113,22 @@ class Average:
             The network: takes a tile (C, h, w), gives (K, h - 2 * margin, w - 2 * margin).
         probabilities_of : callable
             Takes logits (K, ...), gives probabilities of the same height and width.
+        whole_periods : int
+            The period of a padded network, which takes tiles of any size: what is turned is mirrored out to a
+            multiple of it. 1 for others, whose valid sizes are equal modulo the period.
 
         Returns
         -------
         ndarray, shape (max(K, 2), h - 2 * margin, w - 2 * margin)
         """
+        beyond = [-size % whole_periods if self.name != "none" else 0 for size in tile.shape[1:]]
+        if any(beyond):
+            tile = np.pad(tile, [(0, 0), (0, beyond[0]), (0, beyond[1])], mode="reflect")
         if self.of == "logits":
-            return probabilities_of(self._mean(logits_of, tile))
-        return self._mean(lambda version: probabilities_of(logits_of(version)), tile)
+            found = probabilities_of(self._mean(logits_of, tile))
+        else:
+            found = self._mean(lambda version: probabilities_of(logits_of(version)), tile)
+        return found[:, : found.shape[1] - beyond[0], : found.shape[2] - beyond[1]]
 
     def _mean(self, forward: Forward, tile: Array) -> Array:
         """Mean of what `forward` makes of each version, one after the other: few results live at a time."""

@@ -211,7 +211,9 @@ class Segmentation:
 
     def _probabilities_of_tile(self, tile: Array) -> Array:
         softmax = partial(probabilities_of, temperature=self.header.temperature)
-        result = self.average.probabilities(tile, self.backend, softmax)
+        geometry = self.backend.geometry
+        whole_periods = 1 if geometry.margin else geometry.period
+        result = self.average.probabilities(tile, self.backend, softmax, whole_periods)
         self._tiles_done += 1
         if self._progress is not None:
             self._progress(self._tiles_done, len(self.plan) * len(self._planes))
