@@ -39,7 +39,15 @@ def test_every_command_in_the_readme_has_these_options(ushape) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/paper-map.md", "docs/scores.md"]
+    "page",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/paper-map.md",
+        "docs/scores.md",
+        "docs/tiles.md",
+    ],
 )
 def test_every_path_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text()
