@@ -9,7 +9,16 @@ import tifffile
 import zarr
 
 from ushape.errors import ImageFormatError
-from ushape.io import LargeImage, create_store, fill_levels, image_size, is_large, read_image, read_labels
+from ushape.io import (
+    LargeImage,
+    create_store,
+    fill_levels,
+    image_size,
+    read_image,
+    read_labels,
+    reads_windows,
+    write_tiles,
+)
 
 RNG = np.random.default_rng(4)
 GREY = RNG.integers(0, 4000, (90, 70), dtype=np.uint16)
@@ -147,9 +156,24 @@ def test_what_is_written_is_read_by_ome_zarr_with_all_levels(version, tmp_path):
     assert read_image(path).pixel_size_um == (0.5, 0.25)
 
 
-def test_an_ome_zarr_is_large_and_a_tiff_from_a_size_on(tmp_path):
-    small = write_tiff(tmp_path / "a.tif", GREY)
-    assert not is_large(small, GREY.nbytes)
-    assert is_large(small, GREY.nbytes - 1)
-    assert is_large(write_ome_zarr(tmp_path / "a.zarr", GREY, "YX", "0.5"), 1e12)
-    assert not is_large(tmp_path / "missing.tif", 0)
+def test_ome_zarr_and_tiff_are_read_by_windows(tmp_path):
+    assert reads_windows(write_tiff(tmp_path / "a.tif", GREY))
+    assert reads_windows(write_ome_zarr(tmp_path / "a.zarr", GREY, "YX", "0.5"))
+    assert not reads_windows(tmp_path)
+    assert not reads_windows(tmp_path / "missing.tif")
+    (tmp_path / "a.txt").write_text("text")
+    assert not reads_windows(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("shape", [(700, 1100), (2, 600, 500)])
+def test_an_array_becomes_a_tiled_bigtiff(shape, tmp_path):
+    ids = RNG.integers(0, 2**17, shape, dtype=np.uint32)
+    array = zarr.create_array(tmp_path / "ids", shape=shape, dtype=ids.dtype, chunks=(*shape[:-2], 272, 304))
+    array[:] = ids
+    pages = [(plane,) for plane in range(shape[0])] if len(shape) == 3 else [()]
+    write_tiles(tmp_path / "a.tif", array, pages, shape, "ZYX"[-len(shape) :], pixel_size_um=(0.5, 0.25))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), ids)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.is_bigtiff
+        assert file.pages.first.is_tiled
+    assert read_image(tmp_path / "a.tif").pixel_size_um == (0.5, 0.25)

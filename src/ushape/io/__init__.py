@@ -1,6 +1,6 @@
 """Images, label images and results as files."""
 
-from ushape.io.large import LargeImage, is_large
+from ushape.io.large import LargeImage, reads_windows
 from ushape.io.multiscale import create_store, fill_levels, is_store, open_levels, written_chunks
 from ushape.io.read import (
     IMAGE_SUFFIXES,
@@ -21,6 +21,7 @@ from ushape.io.write import (
     write_json,
     write_overlay,
     write_probabilities,
+    write_tiles,
     written_beside,
 )
 
@@ -34,12 +35,12 @@ __all__ = [
     "fill_levels",
     "image_size",
     "is_image",
-    "is_large",
     "is_store",
     "open_levels",
     "output_folder",
     "read_image",
     "read_labels",
+    "reads_windows",
     "write_classes",
     "write_csv",
     "write_geojson",
@@ -47,6 +48,7 @@ __all__ = [
     "write_json",
     "write_overlay",
     "write_probabilities",
+    "write_tiles",
     "written_beside",
     "written_chunks",
 ]

@@ -127,17 +127,12 @@ class LargeImage:
         }
 
 
-def is_large(path: Path, bytes_at_once: float) -> bool:
-    """Whether an image is read by windows: any OME-Zarr, and a TIFF that takes more than so many bytes."""
+def reads_windows(path: Path) -> bool:
+    """Whether `LargeImage` reads this path: OME-Zarr and TIFF, recognised by their content."""
     if multiscale.is_store(path):
         return True
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            return file.read(4).startswith(tiff.SIGNATURES)
     except OSError:
         return False
-    if not start.startswith(tiff.SIGNATURES):
-        return False
-    with LargeImage(path) as image:
-        size = image.size
-    return size.planes * size.height * size.width * size.channels * size.dtype.itemsize > bytes_at_once

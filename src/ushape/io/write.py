@@ -23,6 +23,7 @@ Color = tuple[int, int, int]
 
 _UNNAMED_COLOR = (128, 128, 128)
 _IGNORED_COLOR = (255, 255, 255)
+_TILE = 512
 
 _FIXES = {
     errno.ENOSPC: "free some space or choose another folder",
@@ -166,9 +167,8 @@ def write_classes(
     if Path(path).suffix.lower() == ".png":
         _write_palette_png(Path(path), classes, _palette(colors), pixel_size_um)
         return
-    colormap = _palette(colors).T.astype(np.uint16) * 257  # 255 -> 65535
     _write_tiff(
-        path, classes, "ZYX", pixel_size_um, photometric="palette", colormap=colormap, compression="zlib"
+        path, classes, "ZYX"[-classes.ndim :], pixel_size_um, **_in_colors(colors), compression="zlib"
     )
 
 
@@ -196,7 +196,7 @@ def write_probabilities(
     if probabilities.ndim not in (3, 4):
         raise ShapeError(f"probabilities have shape (C, H, W) or (Z, C, H, W), got {probabilities.shape}")
     array = probabilities.astype(np.float32, copy=False)
-    _write_tiff(path, array, "ZCYX", pixel_size_um, photometric="minisblack")
+    _write_tiff(path, array, "ZCYX"[-array.ndim :], pixel_size_um, photometric="minisblack")
 
 
 def write_instances(path: Path | str, ids: Array, *, pixel_size_um: PixelSize | None = None) -> None:
@@ -221,7 +221,60 @@ def write_instances(path: Path | str, ids: Array, *, pixel_size_um: PixelSize | 
     if ids.ndim not in (2, 3):
         raise ShapeError(f"object ids have shape (H, W) or (Z, H, W), got {ids.shape}")
     dtype = np.uint16 if ids.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
-    _write_tiff(path, ids.astype(dtype), "ZYX", pixel_size_um, photometric="minisblack", compression="zlib")
+    options = {"photometric": "minisblack", "compression": "zlib"}
+    _write_tiff(path, ids.astype(dtype), "ZYX"[-ids.ndim :], pixel_size_um, **options)
+
+
+def write_tiles(
+    path: Path | str,
+    array: Any,
+    pages: Sequence[tuple[int, ...]],
+    shape: tuple[int, ...],
+    axes: str,
+    *,
+    colors: Sequence[Color] | None = None,
+    pixel_size_um: PixelSize | None = None,
+) -> None:
+    """Write a result that does not fit into memory as a BigTIFF of tiles.
+
+    Parameters
+    ----------
+    path : path
+        `.tif`.
+    array : zarr.Array or ndarray
+        Height and width last; read window by window.
+    pages : sequence of tuple of int
+        Indices of the planes, in the order in which they are written.
+    shape : tuple of int
+        Of the file, planes first.
+    axes : str
+        One letter for each axis of `shape`.
+    colors : sequence of (red, green, blue), optional
+        Of classes; see `write_classes`.
+    pixel_size_um : tuple of float, optional
+        Height and width of a pixel in micrometres.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    options: dict[str, Any] = {"photometric": "minisblack"} if colors is None else _in_colors(colors)
+    options |= {"shape": shape, "dtype": array.dtype, "tile": (_TILE, _TILE), "bigtiff": True}
+    if array.dtype.kind != "f":
+        options["compression"] = "zlib"
+    _write_tiff(path, _tiles(array, pages), axes, pixel_size_um, **options)
+
+
+def _tiles(array: Any, pages: Sequence[tuple[int, ...]]) -> Iterator[Array]:
+    """Tiles of the planes, line by line; those at the right and at the bottom are filled up with zeros."""
+    height, width = array.shape[-2:]
+    for page in pages:
+        for top in range(0, height, _TILE):
+            for left in range(0, width, _TILE):
+                window = array[(*page, slice(top, top + _TILE), slice(left, left + _TILE))]
+                missing = [(0, _TILE - side) for side in window.shape]
+                yield np.pad(window, missing)
 
 
 def write_overlay(path: Path | str, rgb: Array) -> None:
@@ -311,6 +364,11 @@ def _palette(colors: Sequence[Color]) -> Array:
     return palette
 
 
+def _in_colors(colors: Sequence[Color]) -> dict[str, Any]:
+    """How a TIFF shows indices in colours."""
+    return {"photometric": "palette", "colormap": _palette(colors).T.astype(np.uint16) * 257}  # 255 -> 65535
+
+
 def _write_palette_png(path: Path, classes: Array, palette: Array, pixel_size_um: PixelSize | None) -> None:
     if classes.ndim != 2:
         raise ShapeError(f"a PNG holds one plane, got {classes.shape}; write a stack as .tif")
@@ -322,12 +380,16 @@ def _write_palette_png(path: Path, classes: Array, palette: Array, pixel_size_um
 
 
 def _write_tiff(
-    path: Path | str, array: Array, axes: str, pixel_size_um: PixelSize | None, **options: Any
+    path: Path | str,
+    planes: Array | Iterator[Array],
+    axes: str,
+    pixel_size_um: PixelSize | None,
+    **options: Any,
 ) -> None:
-    """Write planes and name their axes: the last letters of `axes`, as many as the array has axes."""
-    metadata: dict[str, Any] = {"axes": axes[-array.ndim :]}
+    """Write planes, or their tiles, and name their axes."""
+    metadata: dict[str, Any] = {"axes": axes}
     if pixel_size_um is not None:
         metadata["pixel_size_um"] = list(pixel_size_um)
         options |= {"resolution": (1e4 / pixel_size_um[1], 1e4 / pixel_size_um[0]), "resolutionunit": 3}
     with written_beside(path) as beside:
-        tifffile.imwrite(beside, array, metadata=metadata, **options)
+        tifffile.imwrite(beside, planes, metadata=metadata, **options)

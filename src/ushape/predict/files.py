@@ -1,20 +1,21 @@
 """Files in, files out: what `ushape predict` does."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ushape.backends import Precision
+from ushape.backends import Precision, available_memory
 from ushape.checkpoint import model_hash, read_header
-from ushape.config import PixelSize
+from ushape.config import ModelHeader, PixelSize, parse_bytes
 from ushape.errors import ConfigError, DataError
 from ushape.io import (
+    image_size,
+    is_store,
     output_folder,
     read_image,
+    reads_windows,
     write_classes,
     write_csv,
     write_geojson,
@@ -24,10 +25,11 @@ from ushape.io import (
     write_probabilities,
 )
 from ushape.predict.averaging import Average
-from ushape.predict.record import objects_in_words, record_of, speed, summary
+from ushape.predict.blocks import loaded
+from ushape.predict.large import predict_large
+from ushape.predict.record import object_rows, objects_in_words, record_of, speed, summary
 from ushape.predict.scaling import find_scale
 from ushape.predict.segmentation import Segmentation
-from ushape.predict.segmenter import Segmenter
 from ushape.predict.targets import (
     Targets,
     all_or_none,
@@ -181,25 +183,44 @@ def predict_files(
         require_free(targets)
     # A wrong model is found before a folder is made.
     header = read_header(model)
-    header.postprocessing.changed(changes)
+    how = header.postprocessing.changed(changes)
     find_scale(header, scale, pixel_size)
+    memory = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
+    large = {path for path in targets if _takes_blocks(path, header, memory)}
+    for path in sorted(large):
+        _require_possible_in_blocks(path, kinds, layout, scale, pixel_size, precision)
     options: dict[str, Any] = {"scale": scale, "pixel_size": pixel_size, "postprocessing": changes}
     options |= {"average": average, "average_of": average_of}
     with output_folder(folder):
-        segmenter, identity = Segmenter.load(model, device=device), model_hash(model)
+        identity = model_hash(model)
+        segmenter = loaded(str(model), identity, device)
         results = []
         for number, (path, outputs) in enumerate(targets.items(), start=1):
             message = path.name if len(targets) == 1 else f"{path.name} ({number} of {len(targets)})"
-            started = time.perf_counter()
-            with all_or_none(outputs.values()):
-                image = read_image(path)
-                show = _named(progress, message)
-                segmentation = segmenter(image, precision, max_memory, progress=show, **options)
-                (_write_frame if layout == "ctc" else _write_results)(segmentation, outputs)
-                record = record_of(segmentation, with_objects=bool(_OF_OBJECTS & outputs.keys()))
-                record["model"] |= {"file": str(model), "sha256": identity}
-                record |= speed(segmentation, time.perf_counter() - started)
-                write_json(outputs["json"], record)
+            show = _named(progress, message)
+            if path in large:
+                record = predict_large(
+                    str(model),
+                    identity,
+                    path,
+                    outputs,
+                    precision=precision,
+                    max_memory=memory,
+                    device=device,
+                    average=(average, average_of),
+                    postprocessing=how,
+                    overwrite=overwrite,
+                    progress=show,
+                )
+            else:
+                started = time.perf_counter()
+                with all_or_none(outputs.values()):
+                    segmentation = segmenter(read_image(path), precision, memory, progress=show, **options)
+                    (_write_frame if layout == "ctc" else _write_results)(segmentation, outputs)
+                    record = record_of(segmentation, with_objects=bool(_OF_OBJECTS & outputs.keys()))
+                    record["model"] |= {"file": str(model), "sha256": identity}
+                    record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
+                    write_json(outputs["json"], record)
             results.append(FileResult(path, outputs, record))
             if finished is not None:
                 finished(results[-1])
@@ -219,6 +240,33 @@ def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]
         )
 
 
+def _takes_blocks(path: Path, header: ModelHeader, max_memory: int | None) -> bool:
+    """Whether an image is read and written block by block: any OME-Zarr, and a TIFF too large for memory."""
+    if is_store(path) or not reads_windows(path):
+        return is_store(path)
+    size, classes = image_size(path), max(header.architecture.classes, 2)
+    # One plane normalised, its probabilities and classes; the image and the classes of all planes.
+    plane = size.height * size.width * (4 * (size.channels + classes) + 9)
+    stack = size.planes * size.height * size.width * (size.channels * size.dtype.itemsize + 1)
+    return plane + stack > (available_memory() if max_memory is None else max_memory) / 4
+
+
+def _require_possible_in_blocks(
+    path: Path,
+    kinds: Sequence[str],
+    layout: str,
+    scale: float | None,
+    pixel_size: Any,
+    precision: str,
+) -> None:
+    asked = {f"--{kind}": kind in kinds for kind in ("overlay", "outlines")}
+    asked |= {"--layout ctc": layout == "ctc", "--scale": scale is not None}
+    asked |= {"--pixel-size": pixel_size is not None, "--precision int8": precision == "int8"}
+    for option, is_asked in asked.items():
+        if is_asked:
+            raise ConfigError(f"{path} is predicted block by block, which {option} cannot be; drop {option}")
+
+
 def _named(progress: Progress | None, message: str) -> Callable[[int, int], None] | None:
     if progress is None:
         return None
@@ -235,7 +283,7 @@ def _write_results(segmentation: Segmentation, targets: Targets) -> None:
         write_probabilities(targets["probabilities"], segmentation.probabilities, pixel_size_um=pixel_size)
     if "instances" in targets:
         write_instances(targets["instances"], segmentation.instances(), pixel_size_um=pixel_size)
-        write_csv(targets["objects"], *_object_table(segmentation))
+        write_csv(targets["objects"], *object_rows(segmentation.objects(), segmentation.header.classes))
     if "outlines" in targets:
         write_geojson(targets["outlines"], segmentation.outlines()["features"])
     if "overlay" in targets:
@@ -250,17 +298,3 @@ def _write_frame(segmentation: Segmentation, targets: Targets) -> None:
             f"{_LARGEST_CTC_ID}; drop small ones with --min-area, or drop --layout ctc"
         )
     write_instances(targets["instances"], ids, pixel_size_um=segmentation.image.pixel_size_um)
-
-
-def _object_table(segmentation: Segmentation) -> tuple[list[str], Iterable[Sequence[Any]]]:
-    table = segmentation.objects()
-    columns = {name: _written(values) for name, values in table.items()}
-    columns["class"] = [segmentation.header.classes[index].name for index in table["class"]]
-    return list(columns), zip(*columns.values(), strict=True)
-
-
-def _written(values: np.ndarray[Any, Any]) -> list[Any]:
-    """Numbers as they stand in a table: ten digits show every pixel of the largest area."""
-    if values.dtype.kind != "f":
-        return values.tolist()  # type: ignore[no-any-return]
-    return [f"{value:.10g}" for value in values.tolist()]

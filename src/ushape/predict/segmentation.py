@@ -6,6 +6,7 @@ All of it is equal to one pass over the whole image.
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -338,12 +339,23 @@ def channels_for(image: Image, wanted: int) -> tuple[Array, tuple[str, ...]]:
     """The planes of an image, (Z, C, H, W), with the channels a network wants, and what was done to them."""
     planes = image.planes
     channels = planes.shape[1]
+    if wanted == 1 and channels == 3 and (planes[:, 1:] == planes[:, :1]).all():
+        return planes[:, :1], ("the three colour channels are equal; used as one grey channel",)
+    require_channels(image.path, channels, wanted)
+    return planes, ()
+
+
+def require_channels(path: Path | None, channels: int, wanted: int) -> None:
+    """Refuse an image with other channels than a network takes.
+
+    Raises
+    ------
+    ShapeError
+    """
     if channels == wanted:
-        return planes, ()
-    name = image.path or "the image"
+        return
+    name = path or "the image"
     if wanted == 1 and channels == 3:
-        if (planes[:, 1:] == planes[:, :1]).all():
-            return planes[:, :1], ("the three colour channels are equal; used as one grey channel",)
         fix = "convert it to grey values, or use a model trained on colour images"
     elif wanted == 3 and channels == 1:
         fix = "convert it to RGB, or use a model trained on grey images"

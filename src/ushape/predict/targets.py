@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from ushape.errors import ConfigError, DataError, ImageFormatError, OutputError
-from ushape.io import image_size, is_image
+from ushape.io import image_size, is_image, is_store
 
 LAYOUTS = ("plain", "ctc")
 """Names of results: after the image in one folder, or as the Cell Tracking Challenge wants them."""
@@ -21,6 +21,8 @@ _ENDINGS = {
     "overlay": "_overlay.png",
     "json": ".json",
 }
+_STORES = ("classes", "probabilities", "instances")
+"""Results that are OME-Zarr if the image is."""
 _OUR_PICTURES = ("_classes", "_probabilities", "_instances", "_overlay")
 
 Targets = dict[str, Path]
@@ -73,7 +75,25 @@ def targets_of(path: Path, folder: Path, kinds: Sequence[str], layout: str) -> T
     classes = ".png" if path.suffix.lower() in _PNG_INPUTS and planes == 1 else ".tif"
     wanted = {*kinds, "objects"} if "instances" in kinds else {*kinds}
     endings = {"classes": f"_classes{classes}"} | _ENDINGS
-    return {kind: folder / f"{path.stem}{end}" for kind, end in endings.items() if kind in wanted}
+    if is_store(path):
+        endings |= {kind: f"_{kind}.ome.zarr" for kind in _STORES}
+    return {kind: folder / f"{stem_of(path)}{end}" for kind, end in endings.items() if kind in wanted}
+
+
+def stem_of(path: Path) -> str:
+    """Name of an image without its ending; `.ome.zarr` is one."""
+    return path.stem.removesuffix(".ome") if path.suffix == ".zarr" else path.stem
+
+
+def unfinished(targets: Targets) -> Path:
+    """Folder in which the results of an image larger than memory grow."""
+    return targets["json"].with_name(f".{targets['json'].stem}.unfinished")
+
+
+def is_unfinished(targets: Targets) -> bool:
+    """Whether a run was interrupted that can be gone on with."""
+    folder = unfinished(targets)
+    return (folder / "plan.json").exists() and any((folder / it).exists() for it in ("classes", "whole.json"))
 
 
 def _frame_targets(path: Path, folder: Path, planes: int) -> Targets:
@@ -114,7 +134,13 @@ def require_free(targets: dict[Path, Targets]) -> None:
     OutputError
         Naming the first file that exists, and the inputs without results.
     """
-    there = [path for outputs in targets.values() for path in outputs.values() if path.exists()]
+    there = [
+        path
+        for outputs in targets.values()
+        if not is_unfinished(outputs)
+        for path in outputs.values()
+        if path.exists()
+    ]
     if there:
         missing = [one.name for one, outputs in targets.items() if not {*there} & {*outputs.values()}]
         fixes = ["add --overwrite to replace it"]
@@ -145,20 +171,27 @@ def all_or_none(paths: Iterable[Path]) -> Iterator[None]:
 
 def _expanded(one: str | Path) -> Iterator[Path]:
     path = Path(one)
-    if path.is_dir():
-        found = [entry for entry in sorted(path.iterdir()) if is_image(entry) and not _is_result(entry)]
+    if path.is_dir() and not is_store(path):
+        found = [entry for entry in sorted(path.iterdir()) if _is_input(entry) and not _is_result(entry)]
         if not found:
-            raise ImageFormatError(f"{path}: no image in this folder; give TIFF, PNG, JPEG, BMP or GIF files")
+            raise ImageFormatError(
+                f"{path}: no image in this folder; give TIFF, PNG, JPEG, BMP, GIF or OME-Zarr"
+            )
     elif path.exists() or not any(mark in str(one) for mark in "*?["):
         found = [path]
     else:
-        found = [Path(name) for name in sorted(glob(str(one), recursive=True)) if is_image(name)]
+        found = [Path(name) for name in sorted(glob(str(one), recursive=True)) if _is_input(Path(name))]
         if not found:
             raise ImageFormatError(f"{one}: no image matches; check the pattern")
     yield from found
 
 
+def _is_input(path: Path) -> bool:
+    return is_image(path) or (path.suffix == ".zarr" and is_store(path))
+
+
 def _is_result(path: Path) -> bool:
     """Whether a file is a result of ours whose JSON file lies beside it."""
-    stems = [path.stem.removesuffix(ending) for ending in _OUR_PICTURES if path.stem.endswith(ending)]
+    name = stem_of(path)
+    stems = [name.removesuffix(ending) for ending in _OUR_PICTURES if name.endswith(ending)]
     return any(path.with_name(f"{stem}.json").exists() for stem in stems)

@@ -1,0 +1,282 @@
+"""Images predicted block by block: the same as in memory, whatever interrupts it."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from small_model import make_model
+from test_io_large import pyramid, write_ome_zarr
+
+from ushape.backends.openvino import OpenVINOBackend
+from ushape.backends.pytorch import PyTorchBackend
+from ushape.checkpoint import save_model
+from ushape.config import Normalization, Postprocessing
+from ushape.errors import ConfigError, ImageFormatError, OutputError, ShapeError
+from ushape.io import LargeImage, create_store, read_image, read_labels
+from ushape.predict import Segmenter, blocks, files, large, predict_files
+from ushape.predict.blocks import BlockPlan
+from ushape.predict.plane_statistics import normalization_of
+
+FP32 = {"precision": "fp32", "device": "cpu"}
+HOW = Postprocessing(min_area=3, fill_holes=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(path, *make_model(classes=3, postprocessing=HOW, temperature=1.5))
+    return path
+
+
+@pytest.fixture
+def grey():
+    return np.random.default_rng(1).integers(0, 4000, (150, 210), dtype=np.uint16)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Tiles that keep 64 px, in blocks of two by two."""
+    monkeypatch.setattr(PyTorchBackend, "largest_tile", 104)
+    monkeypatch.setattr(OpenVINOBackend, "largest_tile", 104)
+    monkeypatch.setattr(blocks, "LARGEST_BLOCK", 80)
+    monkeypatch.setattr(blocks, "_LEAST_CHUNK", 20)
+    monkeypatch.setattr(files, "_takes_blocks", lambda path, *_: path.suffix in {".zarr", ".svs"})
+
+
+def in_memory(model, image, tmp_path, monkeypatch, **options):
+    """Results of the path for small images, with the same tiles."""
+    monkeypatch.setattr(files, "_takes_blocks", lambda *_: False)
+    path = tmp_path / "whole" / "a.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, image, photometric="minisblack", **options)
+    (result,) = predict_files(
+        model, [path], tmp_path / "expected", instances=True, probabilities=True, **FP32
+    )
+    return replace(result, report=json.loads(result.outputs["json"].read_text()))
+
+
+def table_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_ome_zarr_gives_what_the_same_image_gives_in_memory(
+    model, grey, version, tmp_path, small_blocks, monkeypatch
+):
+    path = write_ome_zarr(
+        tmp_path / "a.ome.zarr", grey, "YX", version,
+        scale={"y": 0.5, "x": 0.5}, axes_units={"y": "micrometer", "x": "micrometer"},
+    )  # fmt: skip
+    (result,) = predict_files(model, [path], tmp_path / "out", instances=True, probabilities=True, **FP32)
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == [
+        "a.json", "a_classes.ome.zarr", "a_instances.ome.zarr", "a_objects.csv", "a_probabilities.ome.zarr",
+    ]  # fmt: skip
+    assert result.report["blocks"]["number"] > 4
+    expected = in_memory(
+        model, grey, tmp_path, monkeypatch, resolution=(20000, 20000), resolutionunit=3, metadata=None
+    )
+    assert result.report["tiles"] == expected.report["tiles"]
+    for kind in ("classes", "instances", "probabilities"):
+        group = zarr.open_group(str(result.outputs[kind]), mode="r")
+        assert group.info._zarr_format == {"0.4": 2, "0.5": 3}[version]
+        np.testing.assert_array_equal(group["s0"][:], tifffile.imread(expected.outputs[kind]))
+    assert read_labels(result.outputs["instances"]).array.max() > 20
+    assert table_of(result.outputs["objects"]) == table_of(expected.outputs["objects"])
+    same = ("classes", "objects", "postprocessing", "warnings", "precision", "scale")
+    assert {name: result.report[name] for name in same} == {name: expected.report[name] for name in same}
+    with LargeImage(result.outputs["classes"]) as image:
+        assert image.pixel_size_um == (0.5, 0.5)
+
+
+def test_a_stack_is_normalised_and_numbered_plane_by_plane(model, grey, tmp_path, small_blocks, monkeypatch):
+    stack = np.stack([grey, grey // 3 + 100, 4000 - grey])
+    path = write_ome_zarr(tmp_path / "a.zarr", stack, "ZYX", "0.5")
+    (result,) = predict_files(model, [path], tmp_path / "out", instances=True, probabilities=True, **FP32)
+    expected = in_memory(model, stack, tmp_path, monkeypatch, metadata={"axes": "ZYX"})
+    for kind in ("classes", "instances"):
+        np.testing.assert_array_equal(
+            read_labels(result.outputs[kind]).array, tifffile.imread(expected.outputs[kind])
+        )
+    found = zarr.open_group(str(result.outputs["probabilities"]), mode="r")["s0"][:]
+    np.testing.assert_array_equal(found.swapaxes(0, 1), tifffile.imread(expected.outputs["probabilities"]))
+    assert table_of(result.outputs["objects"]) == table_of(expected.outputs["objects"])
+
+
+def test_a_slide_gives_tiled_tiffs(tmp_path, small_blocks, monkeypatch):
+    rgb = np.random.default_rng(1).integers(0, 256, (150, 210, 3), dtype=np.uint8)
+    model = tmp_path / "model.safetensors"
+    save_model(model, *make_model(in_channels=3, postprocessing=HOW))
+    path = pyramid(tmp_path / "a.svs", rgb, photometric="rgb", compression="jpeg")
+    (result,) = predict_files(model, [path], tmp_path / "out", instances=True, probabilities=True, **FP32)
+    monkeypatch.setattr(files, "_takes_blocks", lambda *_: False)
+    (expected,) = predict_files(
+        model, [path], tmp_path / "memory", instances=True, probabilities=True, **FP32
+    )
+    for kind in ("classes", "instances", "probabilities"):
+        assert result.outputs[kind].name == expected.outputs[kind].name
+        found = tifffile.imread(result.outputs[kind])
+        np.testing.assert_array_equal(found, tifffile.imread(expected.outputs[kind]))
+    assert table_of(result.outputs["objects"]) == table_of(expected.outputs["objects"])
+    with tifffile.TiffFile(result.outputs["classes"]) as file:
+        assert file.is_bigtiff
+        assert file.pages.first.is_tiled
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == sorted(
+        it.name for it in (tmp_path / "memory").iterdir()
+    )
+
+
+def test_a_run_that_is_interrupted_goes_on_with_its_blocks(model, grey, tmp_path, small_blocks, monkeypatch):
+    path, out = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5"), tmp_path / "out"
+    (whole,) = predict_files(model, [path], tmp_path / "whole", instances=True, **FP32)
+    computed, compute = [], large.compute_block
+
+    def interrupted(model, source, plan, number, *more):
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        computed.append(number)
+        compute(model, source, plan, number, *more)
+
+    monkeypatch.setattr(large, "compute_block", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, [path], out, instances=True, **FP32)
+    assert [it.name for it in out.iterdir()] == [".a.unfinished"]
+    with pytest.raises(ConfigError, match=r"\.a\.unfinished holds an unfinished run with another results"):
+        predict_files(model, [path], out, **FP32)
+    monkeypatch.setattr(large, "compute_block", lambda *args: (computed.append(args[3]), compute(*args)))
+    (result,) = predict_files(model, [path], out, instances=True, **FP32)
+    assert computed == [*range(whole.report["blocks"]["number"])]
+    assert f"went on with 3 of {len(computed)} blocks" in result.summary
+    for kind in ("classes", "instances"):
+        np.testing.assert_array_equal(
+            read_labels(result.outputs[kind]).array, read_labels(whole.outputs[kind]).array
+        )
+    assert not list(out.glob(".*"))
+    with pytest.raises(OutputError, match="exists"):
+        predict_files(model, [path], out, instances=True, **FP32)
+
+
+@pytest.mark.parametrize("step", ["_find_objects", "_finish", "_replace"])
+def test_a_run_interrupted_after_its_blocks_goes_on(step, model, grey, tmp_path, small_blocks, monkeypatch):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.4"), tmp_path / "out"
+    original, calls = getattr(large, step), []
+
+    def second_fails(*args):
+        calls.append(args)
+        if len(calls) == {"_find_objects": 1}.get(step, 2):
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(large, step, second_fails)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, [path], out, instances=True, **FP32)
+    (result,) = predict_files(model, [path], out, instances=True, **FP32)
+    (whole,) = predict_files(model, [path], tmp_path / "whole", instances=True, **FP32)
+    assert all(output.exists() for output in result.outputs.values())
+    for kind in ("classes", "instances"):
+        np.testing.assert_array_equal(
+            read_labels(result.outputs[kind]).array, read_labels(whole.outputs[kind]).array
+        )
+    assert not list(out.glob(".*"))
+
+
+def test_other_settings_start_anew_with_overwrite(model, grey, tmp_path, small_blocks, monkeypatch):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
+    predict_files(model, [path], out, **FP32)
+    (result,) = predict_files(model, [path], out, overwrite=True, probabilities=True, **FP32)
+    assert result.outputs["probabilities"].exists()
+    assert result.report["blocks"]["kept_of_an_interrupted_run"] == 0
+
+
+def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, small_blocks):
+    """What a worker on another machine gets; computing a block twice changes no byte."""
+    path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
+    segmenter, folder = Segmenter.load(model, device="cpu"), tmp_path / "blocks"
+    folder.mkdir()
+    with LargeImage(path) as image:
+        plan = blocks.plan_blocks(
+            image, segmenter, {"model": "m", "average": ["none", "logits"]}, None,
+            precision="fp32", resident=0, threshold=0.5, probabilities=False,
+        )  # fmt: skip
+    plan = BlockPlan.model_validate_json(json.dumps(plan.model_dump(mode="json")))
+    blocks.create_results(plan, folder, segmenter.header)
+    for number in reversed(range(len(plan))):
+        blocks.compute_block(str(model), str(path), plan, number, str(folder))
+    written = {it: it.read_bytes() for it in folder.rglob("*") if it.is_file()}
+    blocks.compute_block(str(model), str(path), plan, 1, str(folder))
+    assert {it: it.read_bytes() for it in folder.rglob("*") if it.is_file()} == written
+    assert set(blocks.done_blocks(folder)) == {*range(len(plan))}
+    for keep, chunk, block in zip(plan.keep, plan.chunk, plan.block, strict=True):
+        assert keep % segmenter.backend("fp32").geometry.period == chunk % keep == block % chunk == 0
+    segmentation = segmenter(read_image(path), "fp32")
+    segmentation.plan = plan.tiles(segmenter.backend("fp32").geometry)
+    np.testing.assert_array_equal(read_labels(folder / "classes").array, segmentation.classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"overlay": True}, "--overlay"),
+        ({"outlines": True}, "--outlines"),
+        ({"layout": "ctc"}, "tNNN"),
+        ({"scale": 0.5}, "--scale"),
+        ({"instances": True, "postprocessing": {"split": "distance"}}, "--split none"),
+    ],
+)
+def test_what_blocks_cannot_do_is_refused_before_anything_is_made(options, words, model, grey, tmp_path):
+    path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
+    with pytest.raises((ConfigError, ShapeError, ValueError), match=words):
+        predict_files(model, [path], tmp_path / "out", **options, **FP32)
+    assert not (tmp_path / "out").exists()
+
+
+def test_channels_that_do_not_fit_are_named(model, tmp_path):
+    path = write_ome_zarr(tmp_path / "a.zarr", np.zeros((3, 40, 40), np.uint8), "CYX", "0.5")
+    with pytest.raises(ShapeError, match=r"a\.zarr has 3 channels \(RGB\), the model takes 1"):
+        predict_files(model, [path], tmp_path / "out", **FP32)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_chunk_is_named_and_nothing_is_left(model, grey, tmp_path, small_blocks):
+    path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
+    (chunk,) = [it for it in (path / "s0").rglob("*") if it.is_file() and it.name != "zarr.json"][:1]
+    chunk.write_bytes(b"no chunk")
+    with pytest.raises(ImageFormatError, match=r"a\.zarr is damaged"):
+        predict_files(model, [path], tmp_path / "out", **FP32)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pieces_too_large_for_the_memory_are_refused_with_the_limit_to_give(model, tmp_path):
+    path = tmp_path / "a.zarr"
+    create_store(path, "YX", (60000, 60000), np.uint8, (60000, 60000), version="0.5")
+    with pytest.raises(ConfigError, match=r"pieces of 3600 MB.*--max-memory 10\d\.\dGB"):
+        predict_files(model, [path], tmp_path / "out", max_memory="3GB", **FP32)
+
+
+def test_the_numbers_of_a_plane_come_from_its_parts():
+    rng = np.random.default_rng(3)
+    for values in (rng.integers(60000, 65536, (2, 45, 61), dtype=np.uint16), rng.normal(5e3, 1, (2, 45, 61))):
+        plane = values.astype(np.uint16 if values.dtype == np.uint16 else np.float32)
+        found = normalization_of(
+            plane[:, y : y + 7, x : x + 20] for y in range(0, 45, 7) for x in range(0, 61, 20)
+        )
+        # Sums of 2745 numbers, each rounded: some 1e-14 of a mean that is 5000 times the deviation.
+        np.testing.assert_allclose(found.mean, plane.mean((1, 2), dtype=np.float64), rtol=1e-13)
+        np.testing.assert_allclose(found.std, plane.std((1, 2), dtype=np.float64), rtol=1e-12)
+    flat = np.full((1, 3, 4), 7)
+    assert not normalization_of([flat, flat]).apply(flat).any()
+    assert isinstance(normalization_of([flat]), Normalization)
+
+
+def test_one_by_one_pixel_and_a_line(model, tmp_path, small_blocks):
+    for number, shape in enumerate([(1, 1), (1, 130), (130, 1)]):
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        path = tmp_path / f"a{number}.zarr"
+        create_store(path, "YX", shape, np.uint8, (64, 64), version="0.5")[0][:] = image
+        (result,) = predict_files(model, [path], tmp_path / "out", instances=True, **FP32)
+        expected = Segmenter.load(model, device="cpu")(image, "fp32").classes
+        np.testing.assert_array_equal(read_labels(result.outputs["classes"]).array.reshape(shape), expected)
