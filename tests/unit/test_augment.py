@@ -278,13 +278,40 @@ class TestGreyValues:
         assert np.abs(changed - image).max() > 0.1
         assert_allclose([changed.min(), changed.max()], [image.min(), image.max()], rtol=1e-5)
 
-    def test_noise_and_blur(self):
+    def test_noise(self):
         image = noise_image(channels=2, size=128)
         noisy = varied(image, generator(4, 4), GreyValues(0, 0, 0, noise=1.0)) - image
         assert np.all((noisy.std((1, 2)) > 0.01) & (noisy.std((1, 2)) < 1.05))
         assert abs(np.corrcoef(noisy[0].ravel(), noisy[1].ravel())[0, 1]) < 0.05
-        blurred = varied(image, generator(4, 4), GreyValues(0, 0, 0, blur_px=3.0))
-        assert np.all(blurred.std((1, 2)) < 0.9)
+
+    @pytest.mark.parametrize("strengths", [{"blur_px": 3.0}, {"fade": 1.0}])
+    def test_patches_lose_contrast_and_the_rest_of_the_tile_stays_as_it_is(self, strengths):
+        image = np.repeat(noise_image(size=128), 2, 0)
+        kept, lost = [], []
+        for sample in range(30):
+            changed = varied(image, generator(4, sample), GreyValues(0, 0, 0, **strengths))
+            assert_array_equal(changed[0], changed[1])  # channels share patches
+            # The identity as a polynomial in float32, values of up to 4
+            kept.append(np.mean(np.abs(changed - image) < 4e-6))
+            lost.append(1 - changed.std() / image.std())
+        assert 0.35 < np.mean(kept) < 0.65
+        assert min(kept) > 0.1
+        assert min(lost) >= 0
+        assert max(lost) > 0.15
+
+    def test_fading_keeps_what_is_smooth(self):
+        ramp = np.linspace(-1, 1, 256, dtype=np.float32)
+        image = np.tile(ramp[None, :, None], (1, 1, 256))
+        changed = varied(image, generator(4, 5), GreyValues(0, 0, 0, fade=1.0))
+        # A mean over a symmetric window is the ramp itself; sums of 625 values of float32. Not at the mirror.
+        assert_allclose(changed[:, 13:-13], image[:, 13:-13], rtol=0, atol=1e-5)
+
+    def test_only_a_share_of_the_tiles_has_patches(self):
+        strengths = GreyValues(blur_px=2.0, fade=0.5, patches=0.25)
+        draws = [strengths.draw(generator(6, n), 1) for n in range(400)]
+        having = [draw for draw in draws if draw.blur_px or draw.fade]
+        assert 70 < len(having) < 130  # 100 with a standard deviation of 9
+        assert all(0 < draw.blur_px <= 2.0 and 0 < draw.fade <= 0.5 for draw in having)
 
     def test_channels_vary_on_their_own_and_the_input_is_left_alone(self):
         image = np.repeat(noise_image(), 2, 0)
@@ -304,6 +331,8 @@ class TestGreyValues:
             ({"noise": -0.1}, "noise must be at least 0 and at most inf, got -0.1"),
             ({"contrast": 1.0}, "contrast must be at least 0 and at most 0.9, got 1.0"),
             ({"curve": 0.2}, "curve must be at least 0 and at most 0.125, got 0.2"),
+            ({"fade": 1.1}, "fade must be at least 0 and at most 1.0, got 1.1"),
+            ({"patches": -1}, "patches must be at least 0 and at most 1.0, got -1"),
         ],
     )
     def test_strengths_that_cannot_work_are_refused(self, strengths, message):

@@ -120,6 +120,7 @@ def grey_tiles(strengths, keys=(1, 2, 3)):
     on_torch = on_device.vary_grey_values(
         torch.from_numpy(images),
         torch.stack([on_device.describe_variation(d) for d in draws]),
+        torch.stack([on_device.describe_patches(d) for d in draws]),
         list(keys),
         largest_blur_px=strengths.blur_px,
     )
@@ -127,8 +128,11 @@ def grey_tiles(strengths, keys=(1, 2, 3)):
 
 
 @pytest.mark.parametrize("blur_px", [0.0, 0.5, 9.0])
-def test_grey_values_are_those_of_the_cpu(blur_px):
-    still, on_torch, _ = grey_tiles(GreyValues(0.5, 0.5, 0.125, blur_px=blur_px))
+@pytest.mark.parametrize("fade", [0.0, 1.0])
+@pytest.mark.parametrize("patches", [0.5, 1.0])
+def test_grey_values_are_those_of_the_cpu(blur_px, fade, patches):
+    strengths = GreyValues(0.5, 0.5, 0.125, blur_px=blur_px, fade=fade, patches=patches)
+    still, on_torch, _ = grey_tiles(strengths)
     # Polynomials of float32 values of up to 8, in two orders: measured 2e-6.
     assert_allclose(on_torch, still, rtol=0, atol=1e-5)
 
@@ -150,7 +154,10 @@ def test_noise_has_the_strength_that_was_drawn_and_depends_on_its_key_alone():
 def test_a_constant_channel_stays_finite():
     variation = GreyValues().draw(generator(0, 3), 1)
     flat = on_device.vary_grey_values(
-        torch.zeros(1, 1, 8, 8), on_device.describe_variation(variation)[None], [0]
+        torch.zeros(1, 1, 8, 8),
+        on_device.describe_variation(variation)[None],
+        on_device.describe_patches(variation)[None],
+        [0],
     )
     expected = augment.vary_grey_values(np.zeros((1, 8, 8), np.float32), variation, generator(0, 0))
     assert_allclose(flat[0], expected, rtol=0, atol=1e-6)

@@ -56,6 +56,13 @@ def test_each_round_shows_every_image_once() -> None:
         assert {tiles._image_of(2 * turn), tiles._image_of(2 * turn + 1)} == {0, 1}
 
 
+def test_lengths_and_noise_count_in_pixels_of_the_network() -> None:
+    recipe = FAST.model_copy(update={"grey": GreyValues(noise=0.3, blur_px=2.0, fade=0.5), "tile": 108})
+    geometry = UNet(width=1, depth=2, shrink=2).geometry
+    tiles = TileDataset([stripes(0)], recipe, geometry, Normalization(), seed=0)
+    assert (tiles.grey.noise, tiles.grey.blur_px, tiles.grey.fade) == (0.6, 4.0, 0.5)
+
+
 def test_sizes_fit_the_network() -> None:
     tiles = dataset()
     tile = tiles[0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ushape.augment.deformation import Deformation, axis_basis
-from ushape.augment.grey_values import GreyVariation
+from ushape.augment.grey_values import PATCHES, SURROUNDINGS_PX, GreyVariation, depth
 from ushape.augment.tile import Interpolation
 
 
@@ -103,13 +103,24 @@ def _mirrored(position: Tensor, length: int) -> Tensor:
 
 
 def describe_variation(variation: GreyVariation) -> Tensor:
-    """Lay out what was drawn for the grey values of a tile as one tensor of float32, shape (C, 9)."""
-    columns = (variation.curve, variation.contrast, variation.brightness, variation.blur_px, variation.noise)
+    """Lay out what was drawn for the grey values of a tile as one tensor of float32, shape (C, 8)."""
+    columns = (variation.curve, variation.contrast, variation.brightness, variation.noise)
     return torch.from_numpy(np.column_stack(columns).astype(np.float32))
 
 
+def describe_patches(variation: GreyVariation) -> Tensor:
+    """Lay out what was drawn for the patches of a tile: float32, blur and fade, then the places of each."""
+    strengths = np.array([variation.blur_px, variation.fade], np.float32)
+    return torch.from_numpy(np.concatenate([strengths, variation.patches.ravel()]))
+
+
 def vary_grey_values(
-    images: Tensor, variations: Tensor, noise_keys: list[int], *, largest_blur_px: float = 0.0
+    images: Tensor,
+    variations: Tensor,
+    patches: Tensor,
+    noise_keys: list[int],
+    *,
+    largest_blur_px: float = 0.0,
 ) -> Tensor:
     """Change grey values of tiles as `augment.vary_grey_values` does, with noise of the device.
 
@@ -117,19 +128,21 @@ def vary_grey_values(
     ----------
     images : Tensor of float32, shape (N, C, H, W)
         Not modified.
-    variations : Tensor of float32, shape (N, C, 9)
+    variations : Tensor of float32, shape (N, C, 8)
         Of each tile, as `describe_variation` returns them.
+    patches : Tensor of float32, shape (N, 2 + 2 * PATCHES**2)
+        Of each tile, as `describe_patches` returns them.
     noise_keys : list of int
         Of the generator of each tile's noise, which depends on nothing else, so not on the batch. At least
         0 and below 2**63.
     largest_blur_px : float
-        At least the largest standard deviation of a blur among `variations`.
+        At least the largest standard deviation of a blur among `patches`.
 
     Returns
     -------
     Tensor of float32, shape (N, C, H, W)
     """
-    *curve, contrast, brightness, blur_px, noise_std = variations[..., None, None].unbind(2)
+    *curve, contrast, brightness, noise_std = variations[..., None, None].unbind(2)
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     span = torch.where(high > low, high - low, 1.0)
     position = (images - low) / span
@@ -137,8 +150,7 @@ def vary_grey_values(
     for coefficient in curve[3::-1]:
         value = torch.addcmul(coefficient, value, position)
     varied = (value * span + low) * contrast + brightness
-    if largest_blur_px:
-        varied = _blurred(varied, blur_px, largest_blur_px)
+    varied = _blur_and_fade(varied, patches, largest_blur_px)
     return torch.addcmul(varied, _noise(varied, noise_keys), noise_std)
 
 
@@ -147,6 +159,21 @@ def _noise(images: Tensor, keys: list[int]) -> Tensor:
     for tile, key in zip(noise, keys, strict=True):
         tile.normal_(generator=torch.Generator(images.device).manual_seed(key))
     return noise
+
+
+def _blur_and_fade(images: Tensor, patches: Tensor, largest_blur_px: float) -> Tensor:
+    blur_px, fade, fields = patches[:, 0], patches[:, 1], patches[:, 2:].reshape(-1, 2, PATCHES, PATCHES)
+    large = F.interpolate(fields, images.shape[2:], mode="bilinear", align_corners=False)
+    blurred, faded = depth(large)[:, :, None].unbind(1)
+    if largest_blur_px:
+        blur = _blurred(images, blur_px[:, None].expand(images.shape[:2]), largest_blur_px)
+        images = torch.lerp(images, blur, blurred * (blur_px > 0)[:, None, None, None])
+    if fade.any():
+        padded = _pad_mirrored(images, SURROUNDINGS_PX // 2)
+        across = F.avg_pool2d(padded, (1, SURROUNDINGS_PX), stride=1)
+        surroundings = F.avg_pool2d(across, (SURROUNDINGS_PX, 1), stride=1)
+        images = torch.lerp(images, surroundings, faded * fade[:, None, None, None])
+    return images
 
 
 def _blurred(images: Tensor, blur_px: Tensor, largest_px: float) -> Tensor:

@@ -51,7 +51,8 @@ class DeviceTiles:
         ----------
         draws : dict
             `number`, `image`, `noise_key`: lists of int. `rows`, `columns`: see
-            `on_device.describe_positions`. `grey`: see `on_device.describe_variation`.
+            `on_device.describe_positions`. `grey`, `patches`: see `on_device.describe_variation` and
+            `on_device.describe_patches`.
 
         Returns
         -------
@@ -67,7 +68,11 @@ class DeviceTiles:
             ids.append(on_device.look_up(self.objects[index], of_objects))
             classes.append(self.object_class[index][ids[-1].long()])
         image = on_device.vary_grey_values(
-            torch.stack(images), draws["grey"], draws["noise_key"], largest_blur_px=recipe.grey.blur_px
+            torch.stack(images),
+            draws["grey"],
+            draws["patches"],
+            draws["noise_key"],
+            largest_blur_px=data.grey.blur_px,
         )
         target, weights = targets(
             torch.stack(ids),

@@ -128,6 +128,7 @@ class _Draws(Dataset[Tile]):
             "rows": rows,
             "columns": columns,
             "grey": on_device.describe_variation(draw.grey),
+            "patches": on_device.describe_patches(draw.grey),
             "noise_key": int(augment.generator(data.seed, number, stream=3).integers(2**63)),
         }
 

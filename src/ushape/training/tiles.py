@@ -79,8 +79,9 @@ class TileDataset(Dataset[Tile]):
             [s.objects.shape for s in samples], recipe.tile * geometry.shrink, geometry
         )
         self.tiles_per_step = recipe.tiles or self.tiles_per_step
-        # A network that sees means of k x k pixels sees a k-th of the noise.
-        self.grey = replace(recipe.grey, noise=recipe.grey.noise * geometry.shrink)
+        # A network that sees means of k x k pixels sees a k-th of the noise, and a blur k times as narrow.
+        noise, blur_px = recipe.grey.noise * geometry.shrink, recipe.grey.blur_px * geometry.shrink
+        self.grey = replace(recipe.grey, noise=noise, blur_px=blur_px)
         self.size_out = geometry.output_size(self.size_in)
         if recipe.border == "falk":
             self.tail = weight_map.falk_tail_px()
