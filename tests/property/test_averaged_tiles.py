@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from test_padded_tiles import small
 from test_tiled_equals_whole import DEPTHS, image_of, network, relative_difference
 
 from ushape.backends import PyTorchBackend
@@ -47,8 +48,15 @@ def averaged_whole(net, image, name, of):
 
 def averaged_tiles(backend, image, name, of, keep):
     plan = plan_tiles(*image.shape[1:], keep, backend.geometry)
+    whole_periods = 1 if backend.geometry.margin else backend.geometry.period
     average, out = Average(name, of), np.empty((2, *image.shape[1:]), image.dtype)
-    return run_tiled(image, lambda tile: average.probabilities(tile, backend, probabilities_of), plan, 2, out)
+    return run_tiled(
+        image,
+        lambda tile: average.probabilities(tile, backend, probabilities_of, whole_periods),
+        plan,
+        2,
+        out,
+    )
 
 
 @settings(max_examples=25, deadline=None)  # the time of an example is the size of its image
@@ -87,6 +95,20 @@ def test_averaged_tiles_equal_the_averaged_whole_in_float32(height, width, depth
     image = image_of(height, width).astype(np.float32)
     tiled = averaged_tiles(backend, image, "d4", of, (64, 48))
     assert relative_difference(tiled, averaged_whole(net, image, "d4", of)) < 1e-5
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    height=st.integers(1, 50), width=st.integers(1, 70), keep=st.integers(3, 8), of=st.sampled_from(AVERAGED)
+)
+def test_averaged_tiles_of_a_padded_network_equal_the_averaged_whole(height, width, keep, of):
+    net = small().double().eval()
+    backend, period = PyTorchBackend(net, device="cpu", precision="fp64"), net.geometry.period
+    image = image_of(height, width)
+    padding = [(0, 0), *((0, -length % period) for length in image.shape[1:])]
+    whole = averaged_whole(net, np.pad(image, padding, mode="reflect"), "d4", of)[:, :height, :width]
+    tiled = averaged_tiles(backend, image, "d4", of, (keep * period, keep * period))
+    assert relative_difference(tiled, whole) < 1e-12
 
 
 @pytest.mark.parametrize(("width", "is_equal"), [(52, True), (48, False), (60, False)])

@@ -200,6 +200,8 @@ def test_a_smaller_halo_of_resnet18_is_caught():
 def test_a_padded_network_is_certified_with_tiles_that_do_not_see_all():
     found = certify(small(), images=3)
     assert found.tiles == 6
+    assert (found.margin, found.halo) == (0, small().geometry.whole_halo)
+    assert f"; padded, halo {found.halo} px, period 4 px\n" in found.render()
     assert found.differences["fp64"] < 1e-12
     assert found.misaligned > 1e-3
     with pytest.raises(

@@ -42,8 +42,9 @@ class Certificate:
         The same for a tile half a period off, where none may lie; in fp32, the median over the images.
     images, tiles, seed : int
         How many were compared, and what they were drawn with.
-    margin, period : int
-        Of the network, in pixels.
+    margin, halo, period : int
+        Of the network, in pixels: what it loses on each side, and what tiles read there beyond what they keep
+        (more than the margin only for padded networks, which lose nothing).
     """
 
     differences: dict[str, float]
@@ -52,6 +53,7 @@ class Certificate:
     tiles: int
     seed: int
     margin: int
+    halo: int
     period: int
 
     @property
@@ -66,11 +68,12 @@ class Certificate:
             f"limit {limit:.0e}: {'pass' if self.differences[precision] <= limit else 'FAIL'}"
             for precision, limit in LIMITS.items()
         ]
+        reads = f"margin {self.margin} px" if self.margin else f"padded, halo {self.halo} px"
         verdict = "tiles equal the whole image" if self.is_exact else "TILES DO NOT EQUAL THE WHOLE IMAGE"
         return "\n".join(
             [
                 f"tiles against whole images: {self.images} images, {self.tiles} tiles, seed {self.seed}; "
-                f"margin {self.margin} px, period {self.period} px",
+                f"{reads}, period {self.period} px",
                 *rows,
                 f"for comparison, a tile {self.period // 2} px off the period: {self.misaligned:.1e}",
                 verdict,
@@ -144,6 +147,7 @@ def certify(
         tiles=tiles,
         seed=seed,
         margin=geometry.margin,
+        halo=geometry.margin or geometry.whole_halo,
         period=geometry.period,
     )
 
