@@ -147,7 +147,7 @@ def certify(
         tiles=tiles,
         seed=seed,
         margin=geometry.margin,
-        halo=geometry.margin or geometry.whole_halo,
+        halo=geometry.whole_halo if isinstance(geometry, PaddedGeometry) else geometry.margin,
         period=geometry.period,
     )
 
