@@ -47,6 +47,7 @@ FROZEN = {
         ],
     ),
     "doctor": ([], []),
+    "models": ([], []),
     "info": (["[MODEL]"], ["--size", "--certify"]),
 }
 COMMANDS = typer.main.get_command(app).commands

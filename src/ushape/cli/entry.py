@@ -10,6 +10,7 @@ from ushape.cli.demo import demo
 from ushape.cli.doctor import doctor
 from ushape.cli.evaluate import evaluate
 from ushape.cli.info import info
+from ushape.cli.models import models
 from ushape.cli.predict import predict
 from ushape.cli.screen import refuse, stopped
 from ushape.cli.train import train
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, check, train, predict, evaluate, info, doctor):
+for command in (demo, check, train, predict, evaluate, models, info, doctor):
     app.command()(command)
 
 

@@ -59,7 +59,7 @@ def draw_encoder(config: EncoderUNetConfig) -> str:
         network = EncoderUNet.from_config(config).eval()
     stem = [] if network.stem is None else list(network.stem.strides)
     of_encoder = dict(zip(network.encoder.strides, network.encoder.channels, strict=True))
-    lines = [f"{'level':<10}{'contracting path':<34}expanding path"]
+    lines = [f"{'level':<10}{'contracting path':<42}expanding path"]
     blocks = list(network.decoder.expanding)
     strides = sorted({1, *stem, *of_encoder})
     for place, stride in enumerate(strides):
@@ -68,7 +68,7 @@ def draw_encoder(config: EncoderUNetConfig) -> str:
         else:
             left = f"stem: {config.width * stride} channels" if stride in stem else "no skip"
         right = "" if place == len(blocks) else f"{_channels(blocks[place])} channels"
-        lines.append(f"{f'1/{stride}':<10}{left:<34}{right}".rstrip())
+        lines.append(f"{f'1/{stride}':<10}{left:<42}{right}".rstrip())
     numbers = cost(config)
     facts = {
         "parameters": f"{numbers.parameters:,}, {numbers.encoder_parameters:,} of them in the encoder",

@@ -85,8 +85,9 @@ def encoder_weights(model: str, asked: Weights | None, from_model: str | Path | 
     has_encoder = model not in OWN_MODELS and from_model is None
     if asked is not None and not has_encoder:
         what = f"--from {from_model}" if from_model is not None else f"--model {model}"
+        word = {True: "imagenet", False: "none"}[asked] if isinstance(asked, bool) else asked
         raise ConfigError(
-            f"--encoder-weights {asked} is for encoders such as --model resnet34; drop it, or {what}"
+            f"--encoder-weights {word} is for encoders such as --model resnet34; drop it, or {what}"
         )
     return has_encoder if asked is None else asked
 

@@ -1,0 +1,44 @@
+"""What `train --model` can be told: the paper's networks, and encoders in common use, with what they cost."""
+
+import importlib.util
+
+from rich.table import Table
+
+from ushape.config import EncoderUNetConfig, UNetConfig
+from ushape.models.encoder_summary import cost
+from ushape.models.encoders import SUGGESTED
+from ushape.models.summary import summarize
+
+_OWN = {
+    "paper": UNetConfig(),
+    "released": UNetConfig(variant="released"),
+    "auto (recipe fast)": UNetConfig(width=24, norm="batch"),
+}
+
+
+def render() -> Table:
+    """Write a row for each network: name, parameters, operations per megapixel of the image, of 1 channel."""
+    words = "any other timm name with a feature list works, too"
+    if importlib.util.find_spec("timm") is None:
+        words = "encoders need timm: pip install 'ushape[encoders]'"
+    table = Table(title="networks for train --model", caption=words, box=None)
+    for heading in ("name", "million parameters", "GFLOP per megapixel"):
+        table.add_column(heading, justify="left" if heading == "name" else "right")
+    for name, config in _OWN.items():
+        table.add_row(name, *_numbers(*_of_unet(config)))
+    if importlib.util.find_spec("timm") is not None:
+        for name in SUGGESTED:
+            found = cost(EncoderUNetConfig(encoder=name))
+            table.add_row(name, *_numbers(found.parameters, found.gflop_per_megapixel))
+    return table
+
+
+def _of_unet(config: UNetConfig) -> tuple[int, float]:
+    """Parameters, and operations per megapixel of the output of a tile of figure 1."""
+    steps = summarize(config, 572, 572)
+    work = sum(step.multiply_accumulates for step in steps)
+    return sum(step.parameters for step in steps), 2 * work / (steps[-1].height * steps[-1].width) / 1e3
+
+
+def _numbers(parameters: int, gflop: float) -> tuple[str, str]:
+    return f"{parameters / 1e6:.1f}", f"{gflop:.0f}"
