@@ -166,7 +166,7 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
     --------
     >>> from ushape.models import UNet
     >>> plan_axis(500, 384, UNet().geometry)[1]
-    Span(read_start=292, read_stop=592, keep_start=384, keep_stop=500)
+    Span(read_start=292, read_stop=592, keep_start=384, keep_stop=500, is_padded=False)
     """
     _require_pixels(length)
     if keep < 1 or keep % geometry.period:

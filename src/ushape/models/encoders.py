@@ -225,6 +225,14 @@ def _weights_of(name: str, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return tensors
 
 
+def require_file(path: str | os.PathLike[str]) -> Path:
+    """Raise CheckpointError unless there is such a file of weights."""
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file of encoder weights; give a .safetensors or a .pth")
+    return file
+
+
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read tensors by name from a `.safetensors`, or a `.pth`, `.pt` or `.bin` of PyTorch without unpickling.
 
@@ -237,9 +245,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     import safetensors.torch
 
-    file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such file of encoder weights; give a .safetensors or a .pth")
+    file = require_file(path)
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(str(file))

@@ -23,6 +23,7 @@ class Ensemble(nn.Module):
 
     Examples
     --------
+    >>> from ushape.models import UNet
     >>> ensemble = Ensemble([UNet(width=2), UNet(width=2)])
     >>> ensemble(torch.zeros(1, 1, 188, 188)).shape
     torch.Size([1, 2, 4, 4])

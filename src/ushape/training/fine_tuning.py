@@ -8,7 +8,7 @@ from ushape.checkpoint import load_model, model_hash, read_header
 from ushape.config import ModelHeader
 from ushape.errors import ConfigError
 from ushape.models import Member
-from ushape.models.encoders import Weights
+from ushape.models.encoders import Weights, require_file
 from ushape.training.recipe import OWN_MODELS, Recipe
 
 SHARE = 0.5
@@ -81,6 +81,8 @@ def encoder_weights(model: str, asked: Weights | None, from_model: str | Path | 
     ------
     ConfigError
         If there is no encoder of timm that could start from those asked for.
+    CheckpointError
+        If there is no such file.
     """
     has_encoder = model not in OWN_MODELS and from_model is None
     if asked is not None and not has_encoder:
@@ -89,6 +91,8 @@ def encoder_weights(model: str, asked: Weights | None, from_model: str | Path | 
         raise ConfigError(
             f"--encoder-weights {word} is for encoders such as --model resnet34; drop it, or {what}"
         )
+    if asked is not None and not isinstance(asked, bool):
+        require_file(asked)
     return has_encoder if asked is None else asked
 
 
