@@ -1,11 +1,11 @@
 """Cross-validation: each image held out once, scored by a model that has not seen it; all models in one."""
 
 import csv
-import signal
+import subprocess
+import sys
 from pathlib import Path
 from shutil import copytree, rmtree
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ from ushape.training import folds as training_folds
 from ushape.training.calibration import tempered
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.scores import kind_of, score
-from ushape.training.validation import Validation
 
 OPTIONS = {"steps": 2, "width": 2, "device": "cpu", "seed": 5}
 
@@ -153,19 +152,26 @@ def test_what_a_kill_left_of_a_fold_is_begun_anew(discs: Path, run: Path, tmp_pa
     assert model_hash(again / "model.safetensors") == model_hash(run / "model.safetensors")
 
 
-def test_ctrl_c_after_the_last_step_of_a_fold_ends_the_folds(
-    discs: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finish = Validation.finish
+CTRL_C_IN_THE_LAST_VALIDATION = """
+import signal, sys
+from ushape.training import train_folds
+from ushape.training.validation import Validation
 
-    def finish_with_ctrl_c(self: Validation, *given: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-        finish(self, *given)
+def finish_with_ctrl_c(self, *given, finish=Validation.finish):
+    signal.raise_signal(signal.SIGINT)
+    finish(self, *given)
 
-    monkeypatch.setattr(Validation, "finish", finish_with_ctrl_c)
-    broken_off = train_folds(discs, tmp_path / "run", 2, **OPTIONS)
-    monkeypatch.undo()
-    assert broken_off.interrupted
+Validation.finish = finish_with_ctrl_c
+result = train_folds(sys.argv[1], sys.argv[2], 2, steps=2, width=2, device="cpu", seed=5)
+print("interrupted" if result.interrupted else "went on")
+"""
+
+
+def test_ctrl_c_after_the_last_step_of_a_fold_ends_the_folds(discs: Path, run: Path, tmp_path: Path) -> None:
+    # In a process of its own: a signal is for a whole process, and this one holds every library of the tests.
+    words = [sys.executable, "-c", CTRL_C_IN_THE_LAST_VALIDATION, discs, tmp_path / "run"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
     assert not (tmp_path / "run" / "fold-2").exists()
     train_folds(discs, tmp_path / "run", 2, resume=True, **OPTIONS)
     assert model_hash(tmp_path / "run" / "model.safetensors") == model_hash(run / "model.safetensors")
