@@ -122,7 +122,7 @@ def grey_tiles(strengths, keys=(1, 2, 3)):
         torch.stack([on_device.describe_variation(d) for d in draws]),
         torch.stack([on_device.describe_patches(d) for d in draws]),
         list(keys),
-        largest_blur_px=strengths.blur_px,
+        strengths=strengths,
     )
     return np.stack(still), on_torch.numpy(), draws
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ushape.augment.deformation import Deformation, axis_basis
-from ushape.augment.grey_values import PATCHES, SURROUNDINGS_PX, GreyVariation, depth
+from ushape.augment.grey_values import PATCHES, SURROUNDINGS_PX, GreyValues, GreyVariation, depth
 from ushape.augment.tile import Interpolation
 
 
@@ -120,7 +120,7 @@ def vary_grey_values(
     patches: Tensor,
     noise_keys: list[int],
     *,
-    largest_blur_px: float = 0.0,
+    strengths: GreyValues = GreyValues(),  # noqa: B008
 ) -> Tensor:
     """Change grey values of tiles as `augment.vary_grey_values` does, with noise of the device.
 
@@ -135,8 +135,9 @@ def vary_grey_values(
     noise_keys : list of int
         Of the generator of each tile's noise, which depends on nothing else, so not on the batch. At least
         0 and below 2**63.
-    largest_blur_px : float
-        At least the largest standard deviation of a blur among `patches`.
+    strengths : GreyValues
+        What all of it was drawn from. It says what need not be computed, which `patches` could only say by
+        making the CPU wait for the device.
 
     Returns
     -------
@@ -150,7 +151,8 @@ def vary_grey_values(
     for coefficient in curve[3::-1]:
         value = torch.addcmul(coefficient, value, position)
     varied = (value * span + low) * contrast + brightness
-    varied = _blur_and_fade(varied, patches, largest_blur_px)
+    if strengths.blur_px or strengths.fade:
+        varied = _blur_and_fade(varied, patches, strengths)
     return torch.addcmul(varied, _noise(varied, noise_keys), noise_std)
 
 
@@ -161,14 +163,14 @@ def _noise(images: Tensor, keys: list[int]) -> Tensor:
     return noise
 
 
-def _blur_and_fade(images: Tensor, patches: Tensor, largest_blur_px: float) -> Tensor:
+def _blur_and_fade(images: Tensor, patches: Tensor, strengths: GreyValues) -> Tensor:
     blur_px, fade, fields = patches[:, 0], patches[:, 1], patches[:, 2:].reshape(-1, 2, PATCHES, PATCHES)
     large = F.interpolate(fields, images.shape[2:], mode="bilinear", align_corners=False)
     blurred, faded = depth(large)[:, :, None].unbind(1)
-    if largest_blur_px:
-        blur = _blurred(images, blur_px[:, None].expand(images.shape[:2]), largest_blur_px)
+    if strengths.blur_px:
+        blur = _blurred(images, blur_px[:, None].expand(images.shape[:2]), strengths.blur_px)
         images = torch.lerp(images, blur, blurred * (blur_px > 0)[:, None, None, None])
-    if fade.any():
+    if strengths.fade:
         padded = _pad_mirrored(images, SURROUNDINGS_PX // 2)
         across = F.avg_pool2d(padded, (1, SURROUNDINGS_PX), stride=1)
         surroundings = F.avg_pool2d(across, (SURROUNDINGS_PX, 1), stride=1)

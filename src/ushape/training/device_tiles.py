@@ -72,7 +72,7 @@ class DeviceTiles:
             draws["grey"],
             draws["patches"],
             draws["noise_key"],
-            largest_blur_px=data.grey.blur_px,
+            strengths=data.grey,
         )
         target, weights = targets(
             torch.stack(ids),
