@@ -8,7 +8,7 @@ whole image lie, so blocks do not show either.
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -23,7 +23,7 @@ from ushape.instances import kinds_of
 from ushape.io import LargeImage, create_store, open_levels, write_json, written_chunks
 from ushape.predict.averaging import Average
 from ushape.predict.plane_statistics import normalization_of
-from ushape.predict.segmentation import most_probable_kinds, probabilities_of
+from ushape.predict.segmentation import most_probable_kinds, tile_probabilities
 from ushape.predict.segmenter import Segmenter
 from ushape.tiling import Span, TilePlan, mirrored, plan_for_memory, plan_tiles, run_block
 
@@ -291,11 +291,10 @@ def compute_block(
         read = _reader(image, plan, plane, rows, columns)
     out = np.empty((plan.layers, *(side.stop - side.start for side in window)), np.float32)
 
-    softmax = partial(probabilities_of, temperature=segmenter.header.temperature)
     average = Average(*plan.settings["average"])
 
     def forward(tile: Array) -> Array:
-        probabilities = average.probabilities(tile, backend, softmax)
+        probabilities = tile_probabilities(tile, backend, average, segmenter.header.temperature)
         if progress is not None:
             progress()
         return np.stack([*_layers(probabilities, plan)])

@@ -211,10 +211,7 @@ class Segmentation:
         self._probabilities = kept
 
     def _probabilities_of_tile(self, tile: Array) -> Array:
-        softmax = partial(probabilities_of, temperature=self.header.temperature)
-        geometry = self.backend.geometry
-        whole_periods = 1 if geometry.margin else geometry.period
-        result = self.average.probabilities(tile, self.backend, softmax, whole_periods)
+        result = tile_probabilities(tile, self.backend, self.average, self.header.temperature)
         self._tiles_done += 1
         if self._progress is not None:
             self._progress(self._tiles_done, len(self.plan) * len(self._planes))
@@ -291,6 +288,14 @@ class Segmentation:
     def _like_image(self, results: Array | None) -> Array:
         assert results is not None
         return results if self.image.is_stack else results[0]
+
+
+def tile_probabilities(tile: Array, backend: Backend, average: Average, temperature: float) -> Array:
+    """Probabilities (C, h, w) of what a tile gives, averaged, of an image in memory or of a block."""
+    softmax = partial(probabilities_of, temperature=temperature)
+    geometry = backend.geometry
+    whole_periods = 1 if geometry.margin else geometry.period
+    return average.probabilities(tile, backend, softmax, whole_periods)
 
 
 def probabilities_of(logits: Array, temperature: float = 1.0) -> Array:
