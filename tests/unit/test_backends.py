@@ -1,6 +1,7 @@
 """OpenVINO against PyTorch, a cache that may be damaged at any time, and which engine is chosen."""
 
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -218,3 +219,25 @@ def test_int8_changes_few_labels_or_is_refused(smooth, monkeypatch):
     monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1e-9)
     with pytest.raises(ConfigError, match=r"int8 changes the label of [\d.]+% of the pixels .* use bf16 or"):
         Segmenter(network, header, device="cpu")(smooth[::-1], "int8")
+
+
+SIGNALS_AFTER_PREDICTIONS = """
+import faulthandler, signal
+import numpy as np
+from ushape.backends import OpenVINOBackend
+from ushape.models import UNet
+
+faulthandler.enable()  # as pytest does: a stack for handlers is there before
+first, second = (OpenVINOBackend(UNet(width=2, depth=1), "fp32") for _ in range(2))
+tile = np.zeros((1, 18, 18), np.float32)
+first(tile), second(tile)
+del first
+del second
+signal.signal(signal.SIGINT, lambda *_: print("came"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_arrive_after_predictions():
+    done = subprocess.run([sys.executable, "-c", SIGNALS_AFTER_PREDICTIONS], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "came\n"), done.stderr

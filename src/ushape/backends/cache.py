@@ -19,6 +19,7 @@ import platformdirs
 import safetensors
 import safetensors.numpy
 
+from ushape.backends.runtime import core, import_openvino
 from ushape.io import written_beside
 
 if TYPE_CHECKING:
@@ -68,22 +69,18 @@ def cached(key: str, make: "Callable[[], openvino.Model]") -> "openvino.Model":
 
 
 def _read(path: Path) -> "openvino.Model":
-    import openvino
-
     with safetensors.safe_open(path, framework="numpy") as entry:
         metadata, weights = entry.metadata(), entry.get_tensor("weights")
     if metadata["sha256"] != key_of([metadata["xml"], weights.data]):
         raise ValueError("damaged")
     # Copied, because the network would not keep an array of NumPy alive.
-    return openvino.Core().read_model(metadata["xml"], openvino.Tensor(weights))
+    return core().read_model(metadata["xml"], import_openvino().Tensor(weights))
 
 
 def _write(path: Path, model: "openvino.Model") -> None:
-    import openvino
-
     with tempfile.TemporaryDirectory() as folder:
         xml = Path(folder) / "model.xml"
-        openvino.save_model(model, xml, compress_to_fp16=False)
+        import_openvino().save_model(model, xml, compress_to_fp16=False)
         text, weights = xml.read_text(encoding="utf-8"), np.fromfile(xml.with_suffix(".bin"), np.uint8)
     metadata = {"xml": text, "sha256": key_of([text, weights.data])}
     with written_beside(path) as temporary:

@@ -7,7 +7,6 @@ needs half the memory of PyTorch for the same tile, and is nowhere slower.
 import hashlib
 import importlib.util
 import platform
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from ushape.backends.cache import cached, key_of
 from ushape.backends.interface import Array, Precision
 from ushape.backends.memory import available_memory
 from ushape.backends.pytorch import find_precision, refuse_statistics_per_tile
+from ushape.backends.runtime import core, import_openvino
 from ushape.geometry import Geometry
 from ushape.models import Network
 
@@ -89,7 +89,7 @@ class OpenVINOBackend:
     ) -> None:
         refuse_statistics_per_tile(network)
         self.precision = find_precision(precision, self.device)
-        self.engine = f"openvino {_openvino().__version__.partition('-')[0]}"
+        self.engine = f"openvino {import_openvino().__version__.partition('-')[0]}"
         self.geometry: Geometry = network.geometry
         self._top_channels = network.top_channels
         self._weight_bytes = sum(4 * weight.numel() for weight in network.parameters())
@@ -150,7 +150,6 @@ class OpenVINOBackend:
 
 def compiled(model: "openvino.Model", shape: tuple[int, ...], precision: str, threads: int) -> Any:
     """Prepare a converted network to compute tiles of one shape (C, h, w); returns its infer request."""
-    openvino = _openvino()
     model = model.clone()
     model.reshape([1, *shape])
     settings = {
@@ -161,7 +160,7 @@ def compiled(model: "openvino.Model", shape: tuple[int, ...], precision: str, th
         # Pinned, the workers of two processes would all sit on the same cores.
         "ENABLE_CPU_PINNING": False,
     }
-    return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return core().compile_model(model, "CPU", settings).create_infer_request()
 
 
 def converted(network: Network) -> "openvino.Model":
@@ -175,12 +174,12 @@ def identity(network: Network) -> list[str]:
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    versions = [ushape.__version__, torch.__version__, _openvino().__version__]
+    versions = [ushape.__version__, torch.__version__, import_openvino().__version__]
     return [digest.hexdigest(), repr(network), repr(network.geometry), *versions]
 
 
 def _convert(network: Network) -> "openvino.Model":
-    openvino = _openvino()
+    openvino = import_openvino()
     network = network.cpu().float().eval()
     size = network.geometry.input_size(1)
     example = torch.zeros(1, network.in_channels, size, size)
@@ -191,11 +190,3 @@ def _convert(network: Network) -> "openvino.Model":
         warnings.simplefilter("ignore", DeprecationWarning)
         shape = openvino.PartialShape([1, network.in_channels, -1, -1])
         return openvino.convert_model(network, example_input=example, input=shape)
-
-
-def _openvino() -> Any:
-    # It sends reports on its use if this package, which came with it, can be imported.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
