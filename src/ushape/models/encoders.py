@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ushape.config import Normalization
 from ushape.errors import CheckpointError, ConfigError
+from ushape.models import efficientnet_names
 from ushape.torchvision_operators import define_missing_operators
 
 Weights = bool | str | os.PathLike[str]
@@ -212,6 +213,8 @@ def _weights_of(name: str, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     tensors = read_weights(path)
     with torch.device("meta"):
         expected = _timm().create_model(name)
+    if efficientnet_names.is_so_named(tensors):
+        tensors = efficientnet_names.as_in_timm(tensors, expected.state_dict())
     heads = expected.pretrained_cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     for key, tensor in expected.state_dict().items():
