@@ -17,7 +17,7 @@ from ushape.io import (
     read_image,
     read_labels,
     reads_windows,
-    write_tiles,
+    write_pyramid,
 )
 
 RNG = np.random.default_rng(4)
@@ -165,15 +165,27 @@ def test_ome_zarr_and_tiff_are_read_by_windows(tmp_path):
     assert not reads_windows(tmp_path / "a.txt")
 
 
-@pytest.mark.parametrize("shape", [(700, 1100), (2, 600, 500)])
-def test_an_array_becomes_a_tiled_bigtiff(shape, tmp_path):
+@pytest.mark.parametrize("shape", [(700, 1100), (2, 600, 1025), (300, 200)])
+def test_levels_become_a_pyramid_of_tiles(shape, tmp_path):
     ids = RNG.integers(0, 2**17, shape, dtype=np.uint32)
-    array = zarr.create_array(tmp_path / "ids", shape=shape, dtype=ids.dtype, chunks=(*shape[:-2], 272, 304))
-    array[:] = ids
+    axes = "ZYX"[-len(shape) :]
+    chunks = (1,) * (len(shape) - 2) + (272, 304)
+    levels = create_store(tmp_path / "ids.zarr", axes, shape, ids.dtype, chunks, version="0.5")
+    levels[0][:] = ids
+    fill_levels(levels)
     pages = [(plane,) for plane in range(shape[0])] if len(shape) == 3 else [()]
-    write_tiles(tmp_path / "a.tif", array, pages, shape, "ZYX"[-len(shape) :], pixel_size_um=(0.5, 0.25))
+    write_pyramid(tmp_path / "a.tif", levels, pages, shape[:-2], axes, pixel_size_um=(0.5, 0.25))
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), ids)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert file.is_bigtiff
         assert file.pages.first.is_tiled
-    assert read_image(tmp_path / "a.tif").pixel_size_um == (0.5, 0.25)
+        (series,) = file.series
+        assert len(series.levels) == len(levels) == {1100: 3, 1025: 3, 200: 1}[shape[-1]]
+        for number, level in enumerate(series.levels):
+            step = 2**number
+            np.testing.assert_array_equal(level.asarray(), ids[..., ::step, ::step])
+            # Per centimetre, to the six digits that tifffile keeps of a ratio.
+            assert level.keyframe.get_resolution("MICROMETER") == pytest.approx((4 / step, 2 / step))
+    image = read_image(tmp_path / "a.tif")
+    assert image.pixel_size_um == (0.5, 0.25)
+    np.testing.assert_array_equal(image.array, ids)

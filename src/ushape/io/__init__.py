@@ -2,6 +2,7 @@
 
 from ushape.io.large import LargeImage, reads_windows
 from ushape.io.multiscale import create_store, fill_levels, is_store, open_levels, written_chunks
+from ushape.io.pyramid import write_pyramid
 from ushape.io.read import (
     IMAGE_SUFFIXES,
     Image,
@@ -21,7 +22,6 @@ from ushape.io.write import (
     write_json,
     write_overlay,
     write_probabilities,
-    write_tiles,
     written_beside,
 )
 
@@ -48,7 +48,7 @@ __all__ = [
     "write_json",
     "write_overlay",
     "write_probabilities",
-    "write_tiles",
+    "write_pyramid",
     "written_beside",
     "written_chunks",
 ]

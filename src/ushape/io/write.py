@@ -23,7 +23,6 @@ Color = tuple[int, int, int]
 
 _UNNAMED_COLOR = (128, 128, 128)
 _IGNORED_COLOR = (255, 255, 255)
-_TILE = 512
 
 _FIXES = {
     errno.ENOSPC: "free some space or choose another folder",
@@ -167,9 +166,7 @@ def write_classes(
     if Path(path).suffix.lower() == ".png":
         _write_palette_png(Path(path), classes, _palette(colors), pixel_size_um)
         return
-    _write_tiff(
-        path, classes, "ZYX"[-classes.ndim :], pixel_size_um, **_in_colors(colors), compression="zlib"
-    )
+    _write_tiff(path, classes, "ZYX"[-classes.ndim :], pixel_size_um, **in_colors(colors), compression="zlib")
 
 
 def write_probabilities(
@@ -223,58 +220,6 @@ def write_instances(path: Path | str, ids: Array, *, pixel_size_um: PixelSize | 
     dtype = np.uint16 if ids.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
     options = {"photometric": "minisblack", "compression": "zlib"}
     _write_tiff(path, ids.astype(dtype), "ZYX"[-ids.ndim :], pixel_size_um, **options)
-
-
-def write_tiles(
-    path: Path | str,
-    array: Any,
-    pages: Sequence[tuple[int, ...]],
-    shape: tuple[int, ...],
-    axes: str,
-    *,
-    colors: Sequence[Color] | None = None,
-    pixel_size_um: PixelSize | None = None,
-) -> None:
-    """Write a result that does not fit into memory as a BigTIFF of tiles.
-
-    Parameters
-    ----------
-    path : path
-        `.tif`.
-    array : zarr.Array or ndarray
-        Height and width last; read window by window.
-    pages : sequence of tuple of int
-        Indices of the planes, in the order in which they are written.
-    shape : tuple of int
-        Of the file, planes first.
-    axes : str
-        One letter for each axis of `shape`.
-    colors : sequence of (red, green, blue), optional
-        Of classes; see `write_classes`.
-    pixel_size_um : tuple of float, optional
-        Height and width of a pixel in micrometres.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    options: dict[str, Any] = {"photometric": "minisblack"} if colors is None else _in_colors(colors)
-    options |= {"shape": shape, "dtype": array.dtype, "tile": (_TILE, _TILE), "bigtiff": True}
-    if array.dtype.kind != "f":
-        options["compression"] = "zlib"
-    _write_tiff(path, _tiles(array, pages), axes, pixel_size_um, **options)
-
-
-def _tiles(array: Any, pages: Sequence[tuple[int, ...]]) -> Iterator[Array]:
-    """Tiles of the planes, line by line; those at the right and at the bottom are filled up with zeros."""
-    height, width = array.shape[-2:]
-    for page in pages:
-        for top in range(0, height, _TILE):
-            for left in range(0, width, _TILE):
-                window = array[(*page, slice(top, top + _TILE), slice(left, left + _TILE))]
-                missing = [(0, _TILE - side) for side in window.shape]
-                yield np.pad(window, missing)
 
 
 def write_overlay(path: Path | str, rgb: Array) -> None:
@@ -364,8 +309,8 @@ def _palette(colors: Sequence[Color]) -> Array:
     return palette
 
 
-def _in_colors(colors: Sequence[Color]) -> dict[str, Any]:
-    """How a TIFF shows indices in colours."""
+def in_colors(colors: Sequence[Color]) -> dict[str, Any]:
+    """How a TIFF shows indices in colours: options of tifffile."""
     return {"photometric": "palette", "colormap": _palette(colors).T.astype(np.uint16) * 257}  # 255 -> 65535
 
 
@@ -380,16 +325,22 @@ def _write_palette_png(path: Path, classes: Array, palette: Array, pixel_size_um
 
 
 def _write_tiff(
-    path: Path | str,
-    planes: Array | Iterator[Array],
-    axes: str,
-    pixel_size_um: PixelSize | None,
-    **options: Any,
+    path: Path | str, planes: Array, axes: str, pixel_size_um: PixelSize | None, **options: Any
 ) -> None:
-    """Write planes, or their tiles, and name their axes."""
-    metadata: dict[str, Any] = {"axes": axes}
-    if pixel_size_um is not None:
-        metadata["pixel_size_um"] = list(pixel_size_um)
-        options |= {"resolution": (1e4 / pixel_size_um[1], 1e4 / pixel_size_um[0]), "resolutionunit": 3}
+    """Write planes and name their axes."""
     with written_beside(path) as beside:
-        tifffile.imwrite(beside, planes, metadata=metadata, **options)
+        tifffile.imwrite(beside, planes, **named(axes, pixel_size_um), **options)
+
+
+def named(axes: str, pixel_size_um: PixelSize | None) -> dict[str, Any]:
+    """How a TIFF tells its axes and the size of its pixels: options of tifffile."""
+    metadata: dict[str, Any] = {"axes": axes}
+    if pixel_size_um is None:
+        return {"metadata": metadata}
+    metadata["pixel_size_um"] = list(pixel_size_um)
+    return {"metadata": metadata, **resolution(pixel_size_um)}
+
+
+def resolution(pixel_size_um: PixelSize) -> dict[str, Any]:
+    """How a TIFF tells the size of its pixels: per centimetre, width first."""
+    return {"resolution": (1e4 / pixel_size_um[1], 1e4 / pixel_size_um[0]), "resolutionunit": 3}
