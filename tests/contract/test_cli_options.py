@@ -36,7 +36,8 @@ FROZEN = {
         [
             *("--output", "-o", "--precision", "--max-memory", "--instances", "--probabilities"),
             *("--overlay", "--outlines", "--layout", "--threshold", "--min-area", "--split", "--fill-holes"),
-            *("--border", "--foi", "--scale", "--pixel-size", "--average", "--overwrite", "--device"),
+            *("--border", "--foi", "--scale", "--pixel-size", "--average", "--workers", "--scheduler"),
+            *("--overwrite", "--device"),
         ],
     ),
     "evaluate": (

@@ -68,3 +68,18 @@ def test_a_killed_run_goes_on_and_computes_no_block_twice(model: Path, version: 
         np.testing.assert_array_equal(*levels)
     tables = [(tmp_path / folder / "a_objects.csv").read_bytes() for folder in ("whole", "out")]
     assert tables[0] == tables[1]
+
+
+def test_two_processes_write_what_one_writes(model: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (2300, 2300), dtype=np.uint8)
+    source = tmp_path / "a.ome.zarr"
+    create_store(source, "YX", image.shape, np.uint8, (512, 512), version="0.5")[0][:] = image
+    written = []
+    for more in ([], ["--workers", "2"]):
+        out = tmp_path / f"out{len(more)}"
+        words = ["predict", str(model), str(source), "-o", str(out), "--precision", "fp32", "--device", "cpu"]
+        done = subprocess.run([sys.executable, "-c", MAIN, *words, *more], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("a.ome.zarr: 2300 x 2300")
+        written.append(read_labels(out / "a_classes.ome.zarr").array)
+    np.testing.assert_array_equal(*written)

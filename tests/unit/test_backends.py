@@ -215,7 +215,10 @@ def test_int8_changes_few_labels_or_is_refused(smooth, monkeypatch):
     assert 0 < share < 0.2
     again = Segmenter(network, header, device="cpu")(smooth, "int8")
     np.testing.assert_array_equal(again.probabilities, rough.probabilities)
-    assert segmenter(smooth[:50], "int8").backend is rough.backend
+    assert segmenter(smooth, "int8").backend is rough.backend
+    other = segmenter(smooth[:150:2], "int8")  # quantised on itself, whatever came before
+    alone = Segmenter(network, header, device="cpu")(smooth[:150:2], "int8")
+    np.testing.assert_array_equal(other.probabilities, alone.probabilities)
     monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1e-9)
     with pytest.raises(ConfigError, match=r"int8 changes the label of [\d.]+% of the pixels .* use bf16 or"):
         Segmenter(network, header, device="cpu")(smooth[::-1], "int8")

@@ -360,7 +360,10 @@ def test_files_of_a_folder(model, images, tmp_path, grey):
         "b_overlay.png",
         "b_probabilities.tif",
     ]
-    assert calls == [(1, 1, "a.png (1 of 2)"), *((n, 3, "b.tif (2 of 2)") for n in (1, 2, 3))]
+    assert calls == [
+        (1, 1, "tiles of a.png (1 of 2)"),
+        *((n, 3, "tiles of b.tif (2 of 2)") for n in (1, 2, 3)),
+    ]
     segmenter = Segmenter.load(model, device="cpu")
     for name, image in (("a", grey), ("b", tifffile.imread(images / "b.tif"))):
         expected = segmenter(image, "fp32")

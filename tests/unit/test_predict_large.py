@@ -3,25 +3,33 @@
 import csv
 import json
 from dataclasses import replace
+from math import isqrt
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
+from PIL import Image as Pillow
+from scipy.ndimage import gaussian_filter
 from small_model import make_model
 from test_io_large import pyramid, write_ome_zarr
 
+from ushape import pictures
 from ushape.backends.openvino import OpenVINOBackend
 from ushape.backends.pytorch import PyTorchBackend
-from ushape.checkpoint import save_model
-from ushape.config import Normalization, Postprocessing
-from ushape.errors import ConfigError, ImageFormatError, OutputError, ShapeError
+from ushape.checkpoint import model_hash, save_model
+from ushape.config import EncoderUNetConfig, ModelHeader, Normalization, Postprocessing
+from ushape.errors import CheckpointError, ConfigError, ImageFormatError, OutputError, ShapeError
 from ushape.io import LargeImage, create_store, read_image, read_labels
-from ushape.predict import Segmenter, blocks, files, large, predict_files
+from ushape.models import EncoderUNet
+from ushape.predict import Segmenter, blocks, files, large, large_pictures, predict_files
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.plane_statistics import normalization_of
+from ushape.predict.segmenter import loaded
 
 FP32 = {"precision": "fp32", "device": "cpu"}
+EVERYTHING = {"instances": True, "probabilities": True, "outlines": True, "overlay": True}
 HOW = Postprocessing(min_area=3, fill_holes=True)
 
 
@@ -53,10 +61,18 @@ def in_memory(model, image, tmp_path, monkeypatch, **options):
     path = tmp_path / "whole" / "a.tif"
     path.parent.mkdir()
     tifffile.imwrite(path, image, photometric="minisblack", **options)
-    (result,) = predict_files(
-        model, [path], tmp_path / "expected", instances=True, probabilities=True, **FP32
-    )
+    (result,) = predict_files(model, [path], tmp_path / "expected", **EVERYTHING, **FP32)
     return replace(result, report=json.loads(result.outputs["json"].read_text()))
+
+
+def same_outlines_and_overlay(result, expected):
+    outlines = [json.loads(it.outputs["outlines"].read_text()) for it in (result, expected)]
+    for mine, other in zip(*(one["features"] for one in outlines), strict=True):
+        for it in (mine, other):  # measurements are those of the tables, compared there
+            assert it["properties"].pop("measurements")
+        assert mine == other
+    pixels = [np.asarray(Pillow.open(it.outputs["overlay"])) for it in (result, expected)]
+    np.testing.assert_array_equal(*pixels)
 
 
 def table_of(path):
@@ -72,9 +88,10 @@ def test_an_ome_zarr_gives_what_the_same_image_gives_in_memory(
         tmp_path / "a.ome.zarr", grey, "YX", version,
         scale={"y": 0.5, "x": 0.5}, axes_units={"y": "micrometer", "x": "micrometer"},
     )  # fmt: skip
-    (result,) = predict_files(model, [path], tmp_path / "out", instances=True, probabilities=True, **FP32)
+    (result,) = predict_files(model, [path], tmp_path / "out", **EVERYTHING, **FP32)
     assert sorted(it.name for it in (tmp_path / "out").iterdir()) == [
-        "a.json", "a_classes.ome.zarr", "a_instances.ome.zarr", "a_objects.csv", "a_probabilities.ome.zarr",
+        "a.json", "a_classes.ome.zarr", "a_instances.ome.zarr", "a_objects.csv", "a_outlines.geojson",
+        "a_overlay.png", "a_probabilities.ome.zarr",
     ]  # fmt: skip
     assert result.report["blocks"]["number"] > 4
     expected = in_memory(
@@ -87,6 +104,7 @@ def test_an_ome_zarr_gives_what_the_same_image_gives_in_memory(
         np.testing.assert_array_equal(group["s0"][:], tifffile.imread(expected.outputs[kind]))
     assert read_labels(result.outputs["instances"]).array.max() > 20
     assert table_of(result.outputs["objects"]) == table_of(expected.outputs["objects"])
+    same_outlines_and_overlay(result, expected)
     same = ("classes", "objects", "postprocessing", "warnings", "precision", "scale")
     assert {name: result.report[name] for name in same} == {name: expected.report[name] for name in same}
     with LargeImage(result.outputs["classes"]) as image:
@@ -96,7 +114,7 @@ def test_an_ome_zarr_gives_what_the_same_image_gives_in_memory(
 def test_a_stack_is_normalised_and_numbered_plane_by_plane(model, grey, tmp_path, small_blocks, monkeypatch):
     stack = np.stack([grey, grey // 3 + 100, 4000 - grey])
     path = write_ome_zarr(tmp_path / "a.zarr", stack, "ZYX", "0.5")
-    (result,) = predict_files(model, [path], tmp_path / "out", instances=True, probabilities=True, **FP32)
+    (result,) = predict_files(model, [path], tmp_path / "out", **EVERYTHING, **FP32)
     expected = in_memory(model, stack, tmp_path, monkeypatch, metadata={"axes": "ZYX"})
     for kind in ("classes", "instances"):
         np.testing.assert_array_equal(
@@ -105,6 +123,7 @@ def test_a_stack_is_normalised_and_numbered_plane_by_plane(model, grey, tmp_path
     found = zarr.open_group(str(result.outputs["probabilities"]), mode="r")["s0"][:]
     np.testing.assert_array_equal(found.swapaxes(0, 1), tifffile.imread(expected.outputs["probabilities"]))
     assert table_of(result.outputs["objects"]) == table_of(expected.outputs["objects"])
+    same_outlines_and_overlay(result, expected)
 
 
 def test_a_slide_gives_tiled_tiffs(tmp_path, small_blocks, monkeypatch):
@@ -160,14 +179,14 @@ def test_a_run_that_is_interrupted_goes_on_with_its_blocks(model, grey, tmp_path
         predict_files(model, [path], out, instances=True, **FP32)
 
 
-@pytest.mark.parametrize("step", ["_find_objects", "_finish", "_replace"])
+@pytest.mark.parametrize("step", ["find_objects", "_finish", "_replace"])
 def test_a_run_interrupted_after_its_blocks_goes_on(step, model, grey, tmp_path, small_blocks, monkeypatch):
     path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.4"), tmp_path / "out"
     original, calls = getattr(large, step), []
 
     def second_fails(*args):
         calls.append(args)
-        if len(calls) == {"_find_objects": 1}.get(step, 2):
+        if len(calls) == {"find_objects": 1}.get(step, 2):
             raise KeyboardInterrupt
         return original(*args)
 
@@ -199,8 +218,10 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
     folder.mkdir()
     with LargeImage(path) as image:
         plan = blocks.plan_blocks(
-            image, segmenter, {"model": "m", "average": ["none", "logits"]}, None,
-            precision="fp32", resident=0, threshold=0.5, probabilities=False,
+            image, segmenter.backend("fp32"), segmenter.header,
+            blocks.normalizations_of(image, segmenter.header),
+            {"model": model_hash(model), "average": ["none", "logits"]}, None,
+            resident=0, threshold=0.5, probabilities=False,
         )  # fmt: skip
     plan = BlockPlan.model_validate_json(json.dumps(plan.model_dump(mode="json")))
     blocks.create_results(plan, folder, segmenter.header)
@@ -215,13 +236,15 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
     segmentation = segmenter(read_image(path), "fp32")
     segmentation.plan = plan.tiles(segmenter.backend("fp32").geometry)
     np.testing.assert_array_equal(read_labels(folder / "classes").array, segmentation.classes)
+    save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.0))  # where a worker looks
+    loaded.cache_clear()
+    with pytest.raises(CheckpointError, match="but the run began with"):
+        blocks.compute_block(str(model), str(path), plan, 1, str(folder))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"overlay": True}, "--overlay"),
-        ({"outlines": True}, "--outlines"),
         ({"layout": "ctc"}, "tNNN"),
         ({"scale": 0.5}, "--scale"),
         ({"instances": True, "postprocessing": {"split": "distance"}}, "--split none"),
@@ -280,3 +303,66 @@ def test_one_by_one_pixel_and_a_line(model, tmp_path, small_blocks):
         (result,) = predict_files(model, [path], tmp_path / "out", instances=True, **FP32)
         expected = Segmenter.load(model, device="cpu")(image, "fp32").classes
         np.testing.assert_array_equal(read_labels(result.outputs["classes"]).array.reshape(shape), expected)
+
+
+def test_the_picture_of_a_large_image_shows_every_nth_pixel(model, grey, tmp_path, small_blocks, monkeypatch):
+    path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
+    monkeypatch.setattr(large_pictures, "LARGEST_PICTURE", 40)
+    (result,) = predict_files(model, [path], tmp_path / "out", overlay=True, **FP32)
+    assert result.report["notes"] == ["the overlay shows one pixel in 6 along each axis"]
+    classes = read_labels(result.outputs["classes"]).array
+    colors = [info.color for info in make_model(classes=3)[1].classes]
+    expected = pictures.blend(pictures.display(grey[None, ::6, ::6]), classes[::6, ::6], colors)
+    np.testing.assert_array_equal(np.asarray(Pillow.open(result.outputs["overlay"])), expected)
+
+
+def test_outlines_alone_leave_no_ids_behind(model, grey, tmp_path, small_blocks):
+    path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
+    predict_files(model, [path], tmp_path / "out", outlines=True, **FP32)
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == [
+        "a.json", "a_classes.ome.zarr", "a_outlines.geojson",
+    ]  # fmt: skip
+
+
+def test_int8_is_made_for_the_image_by_blocks_too(tmp_path, small_blocks, monkeypatch):
+    network, header = make_model()
+    with torch.no_grad():  # an edge through the grey values, as a trained network would have it
+        network.score.bias += 0.3
+    save_model(tmp_path / "model.safetensors", network, header)
+    monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 0.2)
+    noise = np.random.default_rng(2).standard_normal((150, 170))
+    image = (120 + 900 * gaussian_filter(noise, 6)).clip(0, 255).astype(np.uint8)
+    path = write_ome_zarr(tmp_path / "a.zarr", image, "YX", "0.5")
+    (result,) = predict_files(
+        tmp_path / "model.safetensors", [path], tmp_path / "out", precision="int8", device="cpu"
+    )
+    assert result.report["precision"] == "int8"
+    segmenter = Segmenter.load(tmp_path / "model.safetensors", device="cpu")
+    expected, exact = segmenter(image, "int8").classes, segmenter(image, "fp32").classes
+    found = read_labels(result.outputs["classes"]).array
+    np.testing.assert_array_equal(found, expected)
+    assert (found != exact).any()
+
+
+def test_a_padded_network_by_blocks(tmp_path, small_blocks, monkeypatch):
+    torch.manual_seed(1)
+    config = EncoderUNetConfig(encoder="resnet18", in_channels=1, classes=2, width=4)
+    network = EncoderUNet.from_config(config).eval()
+    halo = network.geometry.whole_halo
+    model = tmp_path / "model.safetensors"
+    classes = make_model()[1].classes
+    save_model(model, network, ModelHeader(name="padded", architecture=config, classes=classes))
+    image = np.random.default_rng(1).integers(0, 256, (64, 5 * halo), dtype=np.uint8)
+    path = write_ome_zarr(tmp_path / "a.zarr", image, "YX", "0.5")
+    # Narrow tiles, so that a narrow image is cut; else an image of this many pixels is one tile.
+    monkeypatch.setattr("ushape.tiling._largest_padded", lambda *_: isqrt(3 * 64 * halo))
+    monkeypatch.setattr(blocks, "LARGEST_BLOCK", halo)
+    for average in ("none", "d4"):
+        (result,) = predict_files(
+            model, [path], tmp_path / average, probabilities=True, average=average, **FP32
+        )
+        assert result.report["blocks"]["number"] > 1
+        expected = Segmenter.load(model, device="cpu")(image, "fp32", average=average)
+        found = zarr.open_group(str(result.outputs["probabilities"]), mode="r")["s0"][:]
+        # One pass over the whole image: float32, in another order of sums.
+        np.testing.assert_allclose(found, expected.probabilities, rtol=0, atol=1e-5)

@@ -1,5 +1,6 @@
 """`ushape predict`."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from ushape.cli.options import Device, Quiet, Verbose
 from ushape.cli.screen import stopped
+from ushape.errors import ConfigError
 
 
 def predict(
@@ -56,6 +58,13 @@ def predict(
         str,
         typer.Option(help="Mean over turned and mirrored tiles: none, paper (7 of them) or d4 (all 8)."),
     ] = "none",
+    workers: Annotated[
+        int | None, typer.Option(help="Share the work among this many processes of this machine.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Or among the workers of this Dask scheduler, such as tcp://10.0.0.1:8786."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -76,7 +85,7 @@ def predict(
         changes |= parse_split(split)
     screen = _Screen(quiet)
     try:
-        with screen.bar:
+        with screen.bar, _workers(workers, scheduler) as cluster:
             from ushape.predict import predict_files  # imports torch, which takes seconds
 
             predict_files(
@@ -96,11 +105,27 @@ def predict(
                 average=average,
                 overwrite=overwrite,
                 device=device,
-                progress=screen.show_tiles,
+                cluster=cluster,
+                progress=screen.show_progress,
                 finished=screen.show_result,
             )
     except KeyboardInterrupt:
         stopped(screen.how_to_go_on())
+
+
+def _workers(workers: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
+    """Who shares the work; nobody if nobody is named."""
+    if workers is not None and scheduler is not None:
+        raise ConfigError("--workers starts processes here, --scheduler uses others; drop one of them")
+    if workers is not None:
+        from ushape.cluster import local_cluster  # imports torch, which takes seconds
+
+        return local_cluster(workers)
+    if scheduler is not None:
+        from ushape.cluster import connected_cluster
+
+        return connected_cluster(scheduler)
+    return nullcontext()
 
 
 class _Screen:
@@ -114,7 +139,6 @@ class _Screen:
         columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
         self.bar = Progress(
             *columns,
-            TextColumn("tiles"),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -123,8 +147,8 @@ class _Screen:
         self.task = self.bar.add_task("loading the model", total=None)
         self.done: list[str] = []
 
-    def show_tiles(self, done: int, total: int, image: str) -> None:
-        self.bar.update(self.task, completed=done, total=total, description=image)
+    def show_progress(self, done: int, total: int, what: str) -> None:
+        self.bar.update(self.task, completed=done, total=total, description=what)
 
     def show_result(self, result: Any) -> None:
         if not self.done and result.objects_in_words is not None:

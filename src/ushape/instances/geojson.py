@@ -17,7 +17,12 @@ _SAID_ELSEWHERE = {"id", "class", "plane", *_SIDES, *(f"{side}_um" for side in _
 
 
 def features(
-    ids: Array, table: Table, classes: Sequence[ClassInfo], *, plane: int | None = None
+    ids: Array,
+    table: Table,
+    classes: Sequence[ClassInfo],
+    *,
+    plane: int | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> Iterator[dict[str, Any]]:
     """Give the objects of one plane as features of GeoJSON (RFC 7946).
 
@@ -31,6 +36,8 @@ def features(
         Names and colours, by class index.
     plane : int, optional
         Number of the plane in its stack, from 0.
+    origin : (int, int)
+        Row and column of the first pixel of `ids`, if they are a window of the image.
 
     Yields
     ------
@@ -45,7 +52,7 @@ def features(
     outlines = polygons(ids)
     measured = {name: values.tolist() for name, values in table.items() if name not in _SAID_ELSEWHERE}
     for row, (number, kind) in enumerate(zip(table["id"].tolist(), table["class"].tolist(), strict=True)):
-        geometry = _geometry(outlines[number])
+        geometry = _geometry(outlines[number], origin)
         if plane is not None:
             geometry["plane"] = {"c": -1, "z": plane, "t": 0}  # c: all channels
         properties = {
@@ -57,7 +64,9 @@ def features(
         yield {"type": "Feature", "id": number, "geometry": geometry, "properties": properties}
 
 
-def _geometry(parts: list[Polygon]) -> dict[str, Any]:
-    if len(parts) == 1:
-        return {"type": "Polygon", "coordinates": parts[0]}
-    return {"type": "MultiPolygon", "coordinates": parts}
+def _geometry(parts: list[Polygon], origin: tuple[int, int]) -> dict[str, Any]:
+    top, left = origin
+    moved = [[[[x + left, y + top] for x, y in ring] for ring in polygon] for polygon in parts]
+    if len(moved) == 1:
+        return {"type": "Polygon", "coordinates": moved[0]}
+    return {"type": "MultiPolygon", "coordinates": moved}

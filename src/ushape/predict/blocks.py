@@ -7,25 +7,27 @@ whole image lie, so blocks do not show either.
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from ushape.backends import Precision
+from ushape.backends import Backend, Precision
 from ushape.config import Frozen, ModelHeader, Normalization
 from ushape.errors import ConfigError
 from ushape.geometry import Geometry
 from ushape.instances import kinds_of
 from ushape.io import LargeImage, create_store, open_levels, write_json, written_chunks
 from ushape.predict.averaging import Average
+from ushape.predict.mirrored_window import mirrored_window
 from ushape.predict.plane_statistics import normalization_of
 from ushape.predict.segmentation import most_probable_kinds, tile_probabilities
-from ushape.predict.segmenter import Segmenter
-from ushape.tiling import Span, TilePlan, mirrored, plan_for_memory, plan_tiles, run_block
+from ushape.predict.segmenter import Segmenter, loaded
+from ushape.predict.typical_tiles import typical_windows
+from ushape.tiling import Span, TilePlan, plan_for_memory, plan_tiles, run_block
 
 Array = np.ndarray[Any, Any]
 Window = tuple[slice, slice]
@@ -124,6 +126,11 @@ class BlockPlan(Frozen):
         """Where the window of a plane lies in an array of all planes."""
         return (slice(plane, plane + 1), *window) if self.is_stack else window
 
+    def read(self, array: Any, plane: int, window: Window) -> Array:
+        """Read a window, (h, w), of one plane of such an array, which may be in a file."""
+        values: Array = np.asarray(array[self.inside(plane, window)])
+        return values.reshape(values.shape[-2:])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of an array of all planes."""
@@ -140,16 +147,17 @@ def _windows(size: tuple[int, int], block: tuple[int, int]) -> list[Window]:
 
 def plan_blocks(
     image: LargeImage,
-    segmenter: Segmenter,
+    backend: Backend,
+    header: ModelHeader,
+    normalization: Sequence[Normalization],
     settings: dict[str, Any],
     max_memory: int | None,
     *,
-    precision: Any,
     resident: int,
     threshold: float | None,
     probabilities: bool,
 ) -> BlockPlan:
-    """Cut an image into blocks that memory allows, and normalise it as a whole: one pass over its pixels.
+    """Cut an image into blocks that memory allows.
 
     Raises
     ------
@@ -158,7 +166,7 @@ def plan_blocks(
     TilingError
         If the memory is too small for the smallest tile.
     """
-    backend, size = segmenter.backend(precision), image.size
+    size = image.size
     budget = backend.available_memory() / 2 if max_memory is None else max_memory - resident
     decoded = _DECODED_AT_ONCE * image.chunk_bytes
     if decoded > budget / 2:
@@ -169,7 +177,7 @@ def plan_blocks(
         )
     room = budget - backend.fixed_bytes - decoded
     geometry = backend.geometry
-    channels = max(segmenter.header.architecture.classes, 2)
+    channels = max(header.architecture.classes, 2)
     tile_plan = plan_for_memory(
         size.height,
         size.width,
@@ -205,7 +213,7 @@ def plan_blocks(
         precision=cast(Precision, backend.precision),
         device=str(backend.device),
         engine=backend.engine,
-        normalization=_normalization(image, segmenter.header, block),
+        normalization=tuple(normalization),
         version=image.version or "0.5",
         pixel_size_um=image.pixel_size_um,
         probabilities=probabilities,
@@ -220,22 +228,14 @@ def _chunk_and_block(keep: int, length: int, side: int) -> tuple[int, int]:
     return chunk, max(min(side, tiles * keep) // chunk, 1) * chunk
 
 
-def _normalization(
-    image: LargeImage, header: ModelHeader, block: tuple[int, int]
-) -> tuple[Normalization, ...]:
+def normalizations_of(image: LargeImage, header: ModelHeader) -> tuple[Normalization, ...]:
+    """How each plane is normalised, as a whole: one pass over its pixels."""
     if header.normalization.kind == "fixed":
         return (header.normalization,) * image.size.planes
+    windows = _windows(image.size[1:3], (LARGEST_BLOCK // 2, LARGEST_BLOCK // 2))
     return tuple(
         normalization_of(
-            image.read(
-                plane,
-                top,
-                min(top + block[0], image.size.height),
-                left,
-                min(left + block[1], image.size.width),
-            )
-            for top in range(0, image.size.height, block[0])
-            for left in range(0, image.size.width, block[1])
+            image.read(plane, rows.start, rows.stop, columns.start, columns.stop) for rows, columns in windows
         )
         for plane in range(image.size.planes)
     )
@@ -282,12 +282,19 @@ def compute_block(
         Where `create_results` made the stores.
     progress : callable, optional
         Called after each tile.
+
+    Raises
+    ------
+    CheckpointError
+        If the model file is another one than the plan was made for.
+    ImageFormatError
+        If the pixels of the block cannot be read.
     """
     segmenter = loaded(model, plan.settings["model"], plan.device)
-    backend = segmenter.backend(plan.precision)
     plane, window = plan.place(number)
-    rows, columns = _spans(plan.tiles(backend.geometry), window)
     with LargeImage(source) as image:
+        backend = backend_for(segmenter, plan.precision, image, plan.normalization)
+        rows, columns = _spans(plan.tiles(backend.geometry), window)
         read = _reader(image, plan, plane, rows, columns)
     out = np.empty((plan.layers, *(side.stop - side.start for side in window)), np.float32)
 
@@ -313,6 +320,26 @@ def compute_block(
     write_json(Path(folder) / "done" / f"{number:08d}.json", {"areas_px": areas})
 
 
+def compute_stored_block(model: str, source: str, folder: str, number: int) -> None:
+    """Compute a block of the plan that is stored in the folder, in any process that sees the same files.
+
+    Raises
+    ------
+    CheckpointError
+        If the model file is another one here.
+    """
+    plan = BlockPlan.model_validate_json((Path(folder) / "plan.json").read_text(encoding="utf-8"))
+    compute_block(model, source, plan, number, folder)
+
+
+def backend_for(
+    segmenter: Segmenter, precision: Precision, image: LargeImage, normalization: Sequence[Normalization]
+) -> Backend:
+    """What computes this image; in int8 it is made for it."""
+    geometry = segmenter.network.geometry
+    return segmenter.backend(precision, partial(typical_windows, image, normalization, geometry))
+
+
 def _layers(probabilities: Array, plan: BlockPlan) -> Iterator[Array]:
     """What is kept of the probabilities of a tile, in float32: class, kind of object, themselves."""
     yield probabilities.argmax(0).astype(np.float32)
@@ -321,12 +348,6 @@ def _layers(probabilities: Array, plan: BlockPlan) -> Iterator[Array]:
         yield kinds_of(foreground, plan.threshold, most_probable_kinds(probabilities)).astype(np.float32)
     if plan.probabilities:
         yield from probabilities.astype(np.float32)
-
-
-@lru_cache(maxsize=1)
-def loaded(model: str, identity: str, device: str) -> Segmenter:
-    """Load the model, of this hash, once in each process."""
-    return Segmenter.load(model, device=device)
 
 
 def _spans(tiles: TilePlan, window: Window) -> tuple[list[Span], list[Span]]:
@@ -344,22 +365,8 @@ def _reader(
     """Read and normalise what the tiles of a block need, mirrored at the border of the image, once."""
     top, left = rows[0].read_start, columns[0].read_start
     bottom, right = max(row.read_stop for row in rows), max(column.read_stop for column in columns)
-    values = plan.normalization[plane].apply(_mirrored_window(image, plane, top, bottom, left, right))
+    values = plan.normalization[plane].apply(mirrored_window(image, plane, top, bottom, left, right))
     return lambda y0, y1, x0, x1: values[:, y0 - top : y1 - top, x0 - left : x1 - left]
-
-
-def _mirrored_window(image: LargeImage, plane: int, top: int, bottom: int, left: int, right: int) -> Array:
-    """`tiling.read_mirrored` of an image in a file: only what is needed is read."""
-    places = mirrored(top, bottom, image.size.height), mirrored(left, right, image.size.width)
-    ends = [
-        (one.start, one.stop) if isinstance(one, slice) else (int(one.min()), int(one.max()) + 1)
-        for one in places
-    ]
-    window = image.read(plane, *ends[0], *ends[1])
-    for axis, (one, (start, _)) in enumerate(zip(places, ends, strict=True), start=1):
-        if not isinstance(one, slice):
-            window = window.take(one - start, axis)
-    return window
 
 
 def _write(store: Path, place: tuple[slice, ...], values: Array) -> None:

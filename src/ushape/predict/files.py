@@ -1,47 +1,34 @@
 """Files in, files out: what `ushape predict` does."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ushape.backends import Precision, available_memory
-from ushape.checkpoint import model_hash, read_header
+from ushape.checkpoint import read_header
+from ushape.cluster import Cluster
 from ushape.config import ModelHeader, PixelSize, parse_bytes
-from ushape.errors import ConfigError, DataError
-from ushape.io import (
-    image_size,
-    is_store,
-    output_folder,
-    read_image,
-    reads_windows,
-    write_classes,
-    write_csv,
-    write_geojson,
-    write_instances,
-    write_json,
-    write_overlay,
-    write_probabilities,
-)
+from ushape.errors import ConfigError
+from ushape.io import image_size, is_store, output_folder, reads_windows
 from ushape.predict.averaging import Average
-from ushape.predict.blocks import loaded
 from ushape.predict.large import predict_large
-from ushape.predict.record import object_rows, objects_in_words, record_of, speed, summary
+from ushape.predict.record import objects_in_words, summary
 from ushape.predict.scaling import find_scale
-from ushape.predict.segmentation import Segmentation
+from ushape.predict.segmenter import identity_of
+from ushape.predict.settings import Settings
 from ushape.predict.targets import (
+    OF_OBJECTS,
     Targets,
-    all_or_none,
     find_inputs,
     require_free,
     require_one_image_each,
     targets_of,
 )
+from ushape.predict.whole import predict_whole
 
 Progress = Callable[[int, int, str], None]
 
-_OF_OBJECTS = {"instances", "outlines"}
 _OPTIONS = {
     "threshold": "--threshold",
     "min_area": "--min-area",
@@ -52,7 +39,6 @@ _OPTIONS = {
     "foi_px": "--foi",
 }
 """How settings of the post-processing are called on the command line."""
-_LARGEST_CTC_ID = 65535
 
 
 @dataclass(frozen=True)
@@ -108,6 +94,7 @@ def predict_files(
     average_of: str = "logits",
     overwrite: bool = False,
     device: str = "auto",
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     finished: Callable[[FileResult], None] | None = None,
 ) -> list[FileResult]:
@@ -141,8 +128,13 @@ def predict_files(
         See `Segmenter`.
     overwrite : bool
         Replace results that exist.
+    cluster : Cluster, optional
+        Its workers compute, if `cluster.local_cluster` or `connected_cluster` gave one: images in memory one
+        by one, larger ones block by block. They must see all files under the same names. `max_memory` is
+        then that of each worker.
     progress : callable, optional
-        Called after each tile with the tiles of this image done, their total, and the name of the image.
+        Called with what is done, how much it is in all, and a name for it: tiles of an image, after each
+        one and on a cluster after each block; or, on a cluster, images in memory.
     finished : callable, optional
         Called with the result of each input when all its files are written. Results of an input are there
         all or, if anything comes between, not at all.
@@ -172,6 +164,9 @@ def predict_files(
         "outlines": outlines,
         "overlay": overlay,
     }
+    if cluster is not None:  # workers may stand in another folder
+        model, output = Path(model).absolute(), Path(output).absolute()
+        inputs = [Path(one).absolute() for one in inputs]
     kinds = ["classes", *(kind for kind, is_wanted in wanted.items() if is_wanted), "json"]
     changes = dict(postprocessing or {})
     Average(average, average_of)  # refuses a name that is not known
@@ -183,48 +178,71 @@ def predict_files(
         require_free(targets)
     # A wrong model is found before a folder is made.
     header = read_header(model)
-    how = header.postprocessing.changed(changes)
     find_scale(header, scale, pixel_size)
     memory = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
+    if cluster is not None and memory is None:
+        memory = cluster.memory_per_task
+    settings = Settings(
+        model=str(model),
+        identity=identity_of(model),
+        precision=precision,
+        max_memory=memory,
+        device=device,
+        layout=layout,
+        changes=changes,
+        postprocessing=header.postprocessing.changed(changes),
+        scale=scale,
+        pixel_size=pixel_size,
+        average=average,
+        average_of=average_of,
+        overwrite=overwrite,
+    )
     large = {path for path in targets if _takes_blocks(path, header, memory)}
     for path in sorted(large):
-        _require_possible_in_blocks(path, kinds, layout, scale, pixel_size, precision)
-    options: dict[str, Any] = {"scale": scale, "pixel_size": pixel_size, "postprocessing": changes}
-    options |= {"average": average, "average_of": average_of}
+        _require_possible_in_blocks(path, layout, scale, pixel_size)
+    results = {}
     with output_folder(folder):
-        identity = model_hash(model)
-        segmenter = loaded(str(model), identity, device)
-        results = []
-        for number, (path, outputs) in enumerate(targets.items(), start=1):
-            message = path.name if len(targets) == 1 else f"{path.name} ({number} of {len(targets)})"
-            show = _named(progress, message)
-            if path in large:
-                record = predict_large(
-                    str(model),
-                    identity,
-                    path,
-                    outputs,
-                    precision=precision,
-                    max_memory=memory,
-                    device=device,
-                    average=(average, average_of),
-                    postprocessing=how,
-                    overwrite=overwrite,
-                    progress=show,
-                )
-            else:
-                started = time.perf_counter()
-                with all_or_none(outputs.values()):
-                    segmentation = segmenter(read_image(path), precision, memory, progress=show, **options)
-                    (_write_frame if layout == "ctc" else _write_results)(segmentation, outputs)
-                    record = record_of(segmentation, with_objects=bool(_OF_OBJECTS & outputs.keys()))
-                    record["model"] |= {"file": str(model), "sha256": identity}
-                    record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
-                    write_json(outputs["json"], record)
-            results.append(FileResult(path, outputs, record))
+        for path, record in _records(settings, targets, large, cluster, progress):
+            results[path] = FileResult(path, targets[path], record)
             if finished is not None:
-                finished(results[-1])
-    return results
+                finished(results[path])
+    return [results[path] for path in targets]
+
+
+def _records(
+    settings: Settings,
+    targets: Mapping[Path, Targets],
+    large: set[Path],
+    cluster: Cluster | None,
+    progress: Progress | None,
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Segment each image; yields it and the content of its JSON file when all of it is written."""
+    rest = [*targets]
+    if cluster is not None:
+        rest = [path for path in targets if path in large]
+        yield from _records_of_workers(settings, targets, large, cluster, progress)
+    for number, path in enumerate(rest, start=1):
+        show = _named(progress, path.name if len(rest) == 1 else f"{path.name} ({number} of {len(rest)})")
+        if path in large:
+            yield path, predict_large(settings, path, targets[path], cluster=cluster, progress=show)
+        else:
+            yield path, predict_whole(settings, path, targets[path], show)
+
+
+def _records_of_workers(
+    settings: Settings,
+    targets: Mapping[Path, Targets],
+    large: set[Path],
+    cluster: Cluster,
+    progress: Progress | None,
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Of the images in memory; they come in the order in which they are done."""
+    paths = [path for path in targets if path not in large]
+    tasks = [(settings, path, targets[path]) for path in paths]
+    for done, (number, record) in enumerate(cluster.run(predict_whole, tasks), start=1):
+        yield paths[number], record
+        if progress is not None:
+            progress(done, len(paths), "images")
 
 
 def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]) -> None:
@@ -233,7 +251,7 @@ def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]
         more = [kind for kind in kinds if kind in ("probabilities", "outlines", "overlay")]
         if more:
             raise ConfigError(f"--layout ctc writes masks of objects only; drop --{more[0]} or --layout ctc")
-    elif changes and not _OF_OBJECTS & {*kinds}:
+    elif changes and not OF_OBJECTS & {*kinds}:
         option = _OPTIONS.get(next(iter(changes)), next(iter(changes)))
         raise ConfigError(
             f"{option} says how to find objects, but none are asked for; add --instances or --outlines"
@@ -251,50 +269,15 @@ def _takes_blocks(path: Path, header: ModelHeader, max_memory: int | None) -> bo
     return plane + stack > (available_memory() if max_memory is None else max_memory) / 4
 
 
-def _require_possible_in_blocks(
-    path: Path,
-    kinds: Sequence[str],
-    layout: str,
-    scale: float | None,
-    pixel_size: Any,
-    precision: str,
-) -> None:
-    asked = {f"--{kind}": kind in kinds for kind in ("overlay", "outlines")}
-    asked |= {"--layout ctc": layout == "ctc", "--scale": scale is not None}
-    asked |= {"--pixel-size": pixel_size is not None, "--precision int8": precision == "int8"}
+def _require_possible_in_blocks(path: Path, layout: str, scale: float | None, pixel_size: Any) -> None:
+    asked = {"--layout ctc": layout == "ctc", "--scale": scale is not None}
+    asked |= {"--pixel-size": pixel_size is not None}
     for option, is_asked in asked.items():
         if is_asked:
             raise ConfigError(f"{path} is predicted block by block, which {option} cannot be; drop {option}")
 
 
-def _named(progress: Progress | None, message: str) -> Callable[[int, int], None] | None:
+def _named(progress: Progress | None, image: str) -> Callable[[int, int], None] | None:
     if progress is None:
         return None
-    return lambda done, total: progress(done, total, message)
-
-
-def _write_results(segmentation: Segmentation, targets: Targets) -> None:
-    pixel_size = segmentation.image.pixel_size_um
-    with_objects = bool(_OF_OBJECTS & targets.keys())
-    segmentation.compute(probabilities="probabilities" in targets, instances=with_objects)
-    colors = [info.color for info in segmentation.header.classes]
-    write_classes(targets["classes"], segmentation.classes, colors=colors, pixel_size_um=pixel_size)
-    if "probabilities" in targets:
-        write_probabilities(targets["probabilities"], segmentation.probabilities, pixel_size_um=pixel_size)
-    if "instances" in targets:
-        write_instances(targets["instances"], segmentation.instances(), pixel_size_um=pixel_size)
-        write_csv(targets["objects"], *object_rows(segmentation.objects(), segmentation.header.classes))
-    if "outlines" in targets:
-        write_geojson(targets["outlines"], segmentation.outlines()["features"])
-    if "overlay" in targets:
-        write_overlay(targets["overlay"], segmentation.overlay(objects=with_objects))
-
-
-def _write_frame(segmentation: Segmentation, targets: Targets) -> None:
-    ids = segmentation.instances()
-    if ids.max() > _LARGEST_CTC_ID:
-        raise DataError(
-            f"{segmentation.image.path} has {ids.max()} objects, but a mask of --layout ctc holds at most "
-            f"{_LARGEST_CTC_ID}; drop small ones with --min-area, or drop --layout ctc"
-        )
-    write_instances(targets["instances"], ids, pixel_size_um=segmentation.image.pixel_size_um)
+    return lambda done, total: progress(done, total, f"tiles of {image}")

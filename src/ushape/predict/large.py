@@ -15,70 +15,65 @@ import numpy as np
 from pydantic import ValidationError
 
 from ushape.backends import Precision, resident_memory
+from ushape.cluster import Cluster
 from ushape.config import ModelHeader, Postprocessing
 from ushape.errors import ConfigError
-from ushape.instances import Regions, merged, require_applicable, sums_of, table_of
+from ushape.instances import require_applicable
 from ushape.io import (
     LargeImage,
-    create_store,
     fill_levels,
     open_levels,
     write_csv,
+    write_geojson,
     write_json,
-    write_tiles,
+    write_overlay,
+    write_pyramid,
 )
+from ushape.predict.averaging import Average
 from ushape.predict.blocks import (
     BlockPlan,
+    backend_for,
     compute_block,
+    compute_stored_block,
     create_results,
     done_blocks,
-    loaded,
+    normalizations_of,
     plan_blocks,
     total_areas,
 )
-from ushape.predict.record import class_areas, notes_on_pixels, object_rows, speed, warnings_of
+from ushape.predict.large_objects import find_objects
+from ushape.predict.large_pictures import outlines_of, picture_of, picture_step
+from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed
 from ushape.predict.segmentation import require_channels
-from ushape.predict.targets import Targets, unfinished
+from ushape.predict.segmenter import Segmenter, loaded
+from ushape.predict.settings import Settings
+from ushape.predict.targets import OF_OBJECTS, Targets, unfinished
 
 Array = np.ndarray[Any, Any]
-_PERIMETER_SEES = 2
-"""Pixels beyond a block that the perimeter of an object depends on."""
 
 
 def predict_large(
-    model: str,
-    identity: str,
+    settings: Settings,
     path: Path,
     targets: Targets,
     *,
-    precision: Precision = "auto",
-    max_memory: int | None = None,
-    device: str = "auto",
-    average: tuple[str, str] = ("none", "logits"),
-    postprocessing: Postprocessing,
-    overwrite: bool = False,
+    cluster: Cluster | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Segment a large image block by block, or go on with one.
 
     Parameters
     ----------
-    model, identity : str
-        The model file and its hash.
+    settings : Settings
+        With `overwrite`, an unfinished run that had other settings is started anew.
     path : Path
         The image; see `LargeImage`.
     targets : dict of Path
         Where the results go, by kind.
-    precision, max_memory, device
-        See `Segmenter`.
-    average : (str, str)
-        Which one, and of what; see `Average`.
-    postprocessing : Postprocessing
-        How objects are found, if they are asked for.
-    overwrite : bool
-        Start anew where an unfinished run had other settings, and replace results.
+    cluster : Cluster, optional
+        Whose workers compute the blocks.
     progress : callable, optional
-        Called after each tile with the tiles done and their total number.
+        Called after each tile (on a cluster after each block) with the tiles done and their total number.
 
     Returns
     -------
@@ -93,51 +88,49 @@ def predict_large(
         See `Segmenter`; damaged pieces of the image are met when their block is computed.
     """
     started, resident = time.perf_counter(), resident_memory()
-    segmenter, folder = loaded(model, identity, device), unfinished(targets)
+    segmenter, folder = loaded(settings.model, settings.identity, settings.device), unfinished(targets)
     with LargeImage(path) as image:
         require_channels(path, image.size.channels, segmenter.header.architecture.in_channels)
-        how = postprocessing if "instances" in targets else None
+        how = settings.postprocessing if OF_OBJECTS & targets.keys() else None
         if how is not None:
             _require_possible(how, image)
-        settings = {
+        same = {
             "image": image.identity,
-            "model": identity,
-            "precision": segmenter.backend(precision).precision,
-            "average": list(average),
-            "results": sorted({"probabilities", "instances"} & targets.keys()),
+            "model": settings.identity,
+            "precision": _precision(segmenter, settings.precision),
+            "average": [settings.average, settings.average_of],
+            "results": sorted(targets),
             "postprocessing": None if how is None else how.model_dump(mode="json"),
         }
-        plan = _stored_plan(folder, settings, overwrite)
+        plan = _stored_plan(folder, same, settings.overwrite)
         if plan is None:
+            normalization = normalizations_of(image, segmenter.header)
             plan = plan_blocks(
                 image,
-                segmenter,
-                settings,
-                max_memory,
-                precision=precision,
+                backend_for(segmenter, settings.precision, image, normalization),
+                segmenter.header,
+                normalization,
+                same,
+                settings.max_memory,
                 resident=resident,
                 threshold=None if how is None else how.threshold,
                 probabilities="probabilities" in targets,
             )
             _start(folder, plan, segmenter.header)
-        kept = _compute_missing(model, path, plan, folder, progress)
-        whole = folder / "whole.json"
-        if not whole.exists():
-            record = _finished(plan, folder, image, segmenter.header, how, targets)
-            record["model"] |= {"file": model, "sha256": identity}
-            geometry = segmenter.backend(plan.precision).geometry
-            first = plan.tiles(geometry)
-            record["tiles"] |= {
-                "keep": first.keep,
-                "input": first.input,
-                "margin": geometry.margin,
-                "period": geometry.period,
-            }
+        kept = _compute_missing(settings.model, path, plan, folder, cluster, progress)
+        if not (folder / "whole.json").exists():
+            record = _finished(plan, folder, image, segmenter, how, targets)
+            record["model"] |= {"file": settings.model, "sha256": settings.identity}
             record["blocks"] |= {"kept_of_an_interrupted_run": kept}
             pixels = plan.planes * plan.height * plan.width
-            write_json(whole, record | speed(pixels, time.perf_counter() - started))
+            write_json(folder / "whole.json", record | speed(pixels, time.perf_counter() - started))
     _move(folder, targets)
     return json.loads(targets["json"].read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def _precision(segmenter: Segmenter, asked: Precision) -> str:
+    """Precision that is computed in; int8 needs the image first, and is itself or nothing."""
+    return asked if asked == "int8" else segmenter.backend(asked).precision
 
 
 def _require_possible(how: Postprocessing, image: LargeImage) -> None:
@@ -178,23 +171,33 @@ def _start(folder: Path, plan: BlockPlan, header: ModelHeader) -> None:
 
 
 def _compute_missing(
-    model: str, path: Path, plan: BlockPlan, folder: Path, progress: Callable[[int, int], None] | None
+    model: str,
+    path: Path,
+    plan: BlockPlan,
+    folder: Path,
+    cluster: Cluster | None,
+    progress: Callable[[int, int], None] | None,
 ) -> int:
     """Compute the blocks that are missing; return how many were there."""
     there = done_blocks(folder)
+    missing = [number for number in range(len(plan)) if number not in there]
     per_block = plan.tiles_of_blocks
     tiles, total = sum(per_block[number] for number in there), sum(per_block)
 
-    def show() -> None:
+    def show(more: int = 1) -> None:
         nonlocal tiles
-        tiles += 1
+        tiles += more
         if progress is not None:
             progress(tiles, total)
 
     try:
-        for number in range(len(plan)):
-            if number not in there:
+        if cluster is None:
+            for number in missing:
                 compute_block(model, str(path), plan, number, str(folder), show)
+        else:
+            tasks = [(model, str(path), str(folder), number) for number in missing]
+            for index, _ in cluster.run(compute_stored_block, tasks):
+                show(per_block[missing[index]])
     except BaseException:
         if not done_blocks(folder):  # nothing to go on with
             shutil.rmtree(folder, ignore_errors=True)
@@ -206,140 +209,86 @@ def _finished(
     plan: BlockPlan,
     folder: Path,
     image: LargeImage,
-    header: ModelHeader,
+    segmenter: Segmenter,
     how: Postprocessing | None,
     targets: Targets,
 ) -> dict[str, Any]:
     """Make of the blocks what is asked for, under the names they will have, and the record."""
     areas = total_areas(json.loads(path.read_text()) for path in done_blocks(folder).values())
-    table = None
+    header, table = segmenter.header, None
     if how is not None:
-        table = _find_objects(plan, folder, image, how)
-        write_csv(folder / "objects", *object_rows(table, header.classes))
+        table = find_objects(plan, folder, image, how)
+        if "objects" in targets:
+            write_csv(folder / "objects", *object_rows(table, header.classes))
+        if "outlines" in targets:
+            write_geojson(folder / "outlines", outlines_of(plan, folder, table, header.classes))
+    if "overlay" in targets:
+        write_overlay(folder / "overlay", picture_of(plan, folder, image, header, objects=how is not None))
     for kind in ("classes", "probabilities", "instances"):
         if kind in targets:
             _finish(folder / kind, plan, image, header if kind == "classes" else None)
-    return _record(plan, image, header, how, areas, table)
+    return _record(plan, image, segmenter, how, areas, table, targets)
 
 
 def _record(
     plan: BlockPlan,
     image: LargeImage,
-    header: ModelHeader,
+    segmenter: Segmenter,
     how: Postprocessing | None,
     areas: list[int],
     table: dict[str, Array] | None,
+    targets: Targets,
 ) -> dict[str, Any]:
-    """What `record_of` tells of an image in memory, and its blocks."""
-    size, average = image.size, plan.settings["average"]
-    with_objects = table is not None
+    geometry = segmenter.network.geometry
+    average = Average(*plan.settings["average"])
+    record = record_of(
+        segmenter.header,
+        image_entry(image.path, image.size, plan.pixel_size_um),
+        plan.tiles(geometry),
+        geometry,
+        how_entry(plan.precision, plan.device, plan.engine, average),
+        areas,
+        how,
+        table,
+        _notes(plan, targets),
+    )
+    return record | {"blocks": {"number": len(plan), "size": plan.block, "chunk": plan.chunk}}
+
+
+def _notes(plan: BlockPlan, targets: Targets) -> list[str]:
     notes = ["planes are segmented one by one"] if plan.is_stack else []
-    return {
-        "model": {"name": header.name, "members": header.members},
-        "image": {
-            "file": str(image.path),
-            **size._asdict(),
-            "dtype": str(size.dtype),
-            "pixel_size_um": plan.pixel_size_um,
-        },
-        "scale": [1.0, 1.0],
-        "tiles": {
-            "number": sum(plan.tiles_of_blocks) // plan.planes,
-            "keep": plan.keep,
-            "reason": plan.reason,
-        },
-        "blocks": {"number": len(plan), "size": plan.block, "chunk": plan.chunk},
-        "precision": plan.precision,
-        "device": plan.device,
-        "engine": plan.engine,
-        "average": average[0],
-        "average_of": None if average[0] == "none" else average[1],
-        "classes": class_areas(header, areas, plan.pixel_size_um),
-        "postprocessing": None if how is None else how.model_dump(),
-        "objects": None if table is None else len(table["id"]),
-        "notes": notes + notes_on_pixels(plan.pixel_size_um, with_objects),
-        "warnings": warnings_of(
-            header, plan.pixel_size_um, None if table is None else table["area_px"], (1.0, 1.0)
-        ),
-    }
+    if "overlay" in targets:
+        step = picture_step(plan)
+        middle = " of the middle plane" if plan.is_stack else ""
+        notes.append(
+            f"the overlay shows every pixel{middle}"
+            if step == 1
+            else f"the overlay shows one pixel in {step} along each axis{middle}"
+        )
+    return notes
 
 
 def _finish(store: Path, plan: BlockPlan, image: LargeImage, header: ModelHeader | None) -> None:
-    """Add the lower resolutions of an OME-Zarr, or make a TIFF of it."""
+    """Add the lower resolutions, and make a TIFF of it all if the image was one."""
     levels = open_levels(store)
+    fill_levels(levels)
     if image.version is not None:
-        fill_levels(levels)
         return
-    colors = None if header is None else [info.color for info in header.classes]
-    array = levels[0]
-    if store.name != "probabilities":
-        pages = [(plane,) for plane in range(plan.planes)] if plan.is_stack else [()]
-        axes, shape = "ZYX"[-array.ndim :], array.shape
-    else:
-        planes = [(plane,) for plane in range(plan.planes)] if plan.is_stack else [()]
+    planes = [(plane,) for plane in range(plan.planes)] if plan.is_stack else [()]
+    pages, axes, leading = planes, "ZYX"[-levels[0].ndim :], plan.shape[:-2]
+    if store.name == "probabilities":
         pages = [(channel, *plane) for plane in planes for channel in range(plan.channels)]
-        axes, shape = "ZCYX"[-array.ndim :], (*plan.shape[:-2], plan.channels, *plan.shape[-2:])
-    write_tiles(
-        store.with_suffix(".tif"), array, pages, shape, axes, colors=colors, pixel_size_um=plan.pixel_size_um
-    )
-
-
-def _find_objects(plan: BlockPlan, folder: Path, image: LargeImage, how: Postprocessing) -> dict[str, Array]:
-    """Number and measure the objects of all planes; write their ids."""
-    kinds = open_levels(folder / "kinds")[0]
-
-    def block(array: Any, plane: int, window: tuple[slice, slice]) -> Array:
-        values: Array = np.asarray(array[plan.inside(plane, window)])
-        return values.reshape(values.shape[-2:])
-
-    numberings = []
-    for plane in range(plan.planes):
-        regions = Regions(plan.height, plan.width, how, plan.pixel_size_um)
-        for window in plan.windows:
-            regions.add(block(kinds, plane, window), window[0].start, window[1].start)
-        numberings.append(regions.numbered())
-    total = sum(numbering.number for numbering in numberings)
-    chunks = (1,) * plan.is_stack + plan.chunk
-    ids = create_store(
-        folder / "instances",
-        "ZYX" if plan.is_stack else "YX",
-        plan.shape,
-        np.uint16 if total < 2**16 else np.uint32,
-        chunks,
-        version=plan.version,
+        axes, leading = "ZCYX"[-levels[0].ndim :], (*leading, plan.channels)
+    colors = None if header is None else [info.color for info in header.classes]
+    write_pyramid(
+        store.with_suffix(".tif"),
+        levels,
+        pages,
+        leading,
+        axes,
+        colors=colors,
         pixel_size_um=plan.pixel_size_um,
-        colors={},
-    )[0]
-    before, tables = 0, []
-    for plane, numbering in enumerate(numberings):
-        for number, window in enumerate(plan.windows):
-            found = numbering.ids(number, block(kinds, plane, window)).astype(np.int64)
-            place = plan.inside(plane, window)
-            found = np.where(found > 0, found + before, 0).astype(ids.dtype)
-            ids[place] = found.reshape([side.stop - side.start for side in place])
-        sums = []
-        for rows, columns in plan.windows:
-            outer = (
-                slice(max(rows.start - _PERIMETER_SEES, 0), min(rows.stop + _PERIMETER_SEES, plan.height)),
-                slice(
-                    max(columns.start - _PERIMETER_SEES, 0), min(columns.stop + _PERIMETER_SEES, plan.width)
-                ),
-            )
-            inside = (
-                slice(rows.start - outer[0].start, rows.stop - outer[0].start),
-                slice(columns.start - outer[1].start, columns.stop - outer[1].start),
-            )
-            grey = image.read(plane, rows.start, rows.stop, columns.start, columns.stop)
-            origin = rows.start, columns.start
-            sums.append(sums_of(block(ids, plane, outer), image=grey, inside=inside, origin=origin))
-        table = merged(sums)
-        table["class"] = numbering.classes
-        table = table_of(table, plan.pixel_size_um)
-        if plan.is_stack:
-            table["plane"] = np.full(len(table["id"]), plane)
-        tables.append(table)
-        before += numbering.number
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    )
 
 
 def _move(folder: Path, targets: Targets) -> None:

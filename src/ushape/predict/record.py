@@ -1,43 +1,60 @@
 """How a result came about: the content of its JSON file, and one line of it for the screen."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ushape.backends import peak_memory
 from ushape.config import ClassInfo, ModelHeader, PixelSize, Postprocessing
+from ushape.geometry import Geometry
 from ushape.instances.measurements import has_square_pixels
+from ushape.io import ImageSize
+from ushape.predict.averaging import Average
 from ushape.predict.scaling import Scale, diameter_mismatch, in_words, pixel_size_mismatch
-from ushape.predict.segmentation import Segmentation
+from ushape.tiling import TilePlan
 
 Array = np.ndarray[Any, Any]
 
 
-def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]:
-    """Tell image, tile plan, precision and results of a segmentation; the model's file is not known here.
+def record_of(
+    header: ModelHeader,
+    image: dict[str, Any],
+    plan: TilePlan,
+    geometry: Geometry,
+    how: dict[str, Any],
+    counts: Sequence[int],
+    postprocessing: Postprocessing | None,
+    table: dict[str, Array] | None,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Tell image, tile plan, precision and results; the model's file is not known here.
 
     Parameters
     ----------
-    segmentation : Segmentation
-    with_objects : bool
-        Whether objects were asked for; else they are not looked for, and the record says None.
+    header : ModelHeader
+    image : dict
+        See `image_entry`.
+    plan : TilePlan
+        Of one plane.
+    geometry : Geometry
+        Of the network.
+    how : dict
+        See `how_entry`.
+    counts : sequence of int
+        Pixels of each class.
+    postprocessing : Postprocessing or None
+        How objects were found; None if they were not asked for.
+    table : dict or None
+        The objects.
+    notes : sequence of str
+        What was done to the image.
     """
-    image, plan = segmentation.image, segmentation.plan
-    count, channels, height, width = image.planes.shape
-    geometry = segmentation.backend.geometry
+    size, scale = image["pixel_size_um"], tuple(how["scale"])
     return {
-        "model": {"name": segmentation.header.name, "members": segmentation.header.members},
-        "image": {
-            "file": str(image.path),
-            "planes": count,
-            "height": height,
-            "width": width,
-            "channels": channels,
-            "dtype": str(image.array.dtype),
-            "pixel_size_um": image.pixel_size_um,
-        },
-        "scale": list(segmentation.scale),
+        "model": {"name": header.name, "members": header.members},
+        "image": image,
         "tiles": {
             "number": len(plan),
             "keep": plan.keep,
@@ -46,16 +63,32 @@ def record_of(segmentation: Segmentation, *, with_objects: bool) -> dict[str, An
             "period": geometry.period,
             "reason": plan.reason,
         },
-        "precision": segmentation.precision,
-        "device": str(segmentation.backend.device),
-        "engine": segmentation.backend.engine,
-        "average": segmentation.average.name,
-        "average_of": None if segmentation.average.name == "none" else segmentation.average.of,
-        "classes": class_areas(segmentation.header, _counts(segmentation), image.pixel_size_um),
-        "postprocessing": segmentation.postprocessing.model_dump() if with_objects else None,
-        "objects": len(segmentation.objects()["id"]) if with_objects else None,
-        "notes": _notes(segmentation, with_objects),
-        "warnings": _warnings(segmentation, with_objects),
+        **how,
+        "classes": class_areas(header, counts, size),
+        "postprocessing": None if postprocessing is None else postprocessing.model_dump(),
+        "objects": None if table is None else len(table["id"]),
+        "notes": [*notes, *_notes_on_pixels(size, table is not None)],
+        "warnings": _warnings(header, size, None if table is None else table["area_px"], scale),
+    }
+
+
+def image_entry(path: Path | None, size: ImageSize, pixel_size_um: PixelSize | None) -> dict[str, Any]:
+    """Tell which image it is."""
+    told = size._asdict() | {"dtype": str(size.dtype), "pixel_size_um": pixel_size_um}
+    return {"file": str(path), **told}
+
+
+def how_entry(
+    precision: str, device: str, engine: str, average: Average, scale: Scale = (1.0, 1.0)
+) -> dict[str, Any]:
+    """Tell how tiles were computed."""
+    return {
+        "scale": list(scale),
+        "precision": precision,
+        "device": device,
+        "engine": engine,
+        "average": average.name,
+        "average_of": None if average.name == "none" else average.of,
     }
 
 
@@ -97,14 +130,7 @@ def objects_in_words(record: dict[str, Any]) -> str | None:
     return None if settings is None else f"objects: {Postprocessing(**settings).in_words()}"
 
 
-def _notes(segmentation: Segmentation, with_objects: bool) -> list[str]:
-    image, notes = segmentation.image, [*segmentation.notes]
-    if image.is_stack:
-        notes.append("planes are segmented one by one; an overlay shows the middle one")
-    return notes + notes_on_pixels(image.pixel_size_um, with_objects)
-
-
-def notes_on_pixels(size: PixelSize | None, with_objects: bool) -> list[str]:
+def _notes_on_pixels(size: PixelSize | None, with_objects: bool) -> list[str]:
     """Say where pixels that are not square cost a measurement."""
     if with_objects and size is not None and not has_square_pixels(size):
         pixels = f"pixels of {size[0]:g} x {size[1]:g} um"
@@ -112,14 +138,7 @@ def notes_on_pixels(size: PixelSize | None, with_objects: bool) -> list[str]:
     return []
 
 
-def _warnings(segmentation: Segmentation, with_objects: bool) -> list[str]:
-    areas = segmentation.objects()["area_px"] if with_objects else None
-    return warnings_of(segmentation.header, segmentation.image.pixel_size_um, areas, segmentation.scale)
-
-
-def warnings_of(
-    header: ModelHeader, size: PixelSize | None, areas_px: Array | None, scale: Scale
-) -> list[str]:
+def _warnings(header: ModelHeader, size: PixelSize | None, areas_px: Array | None, scale: Scale) -> list[str]:
     """Warn of pixels or objects that are not as large as those of the training images."""
     found = [pixel_size_mismatch(header, size, scale)]
     if areas_px is not None:
@@ -135,11 +154,6 @@ def class_areas(header: ModelHeader, counts: Sequence[int], size: PixelSize | No
         | ({"area_um2": counts[index] * pixel_area} if pixel_area else {})
         for index, info in enumerate(header.classes)
     ]
-
-
-def _counts(segmentation: Segmentation) -> list[int]:
-    classes = segmentation.header.classes
-    return np.bincount(segmentation.classes.ravel(), minlength=len(classes)).tolist()  # type: ignore[no-any-return]
 
 
 def object_rows(

@@ -1,17 +1,21 @@
 """A trained network as a function of images."""
 
+import hashlib
 import math
+import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ushape.backends import Backend, Engine, Precision, start
-from ushape.checkpoint import load_model
+from ushape.checkpoint import load_model, model_hash
 from ushape.config import ModelHeader, PixelSize, parse_bytes
+from ushape.errors import CheckpointError
 from ushape.io import Image, read_image
 from ushape.models import Network
 from ushape.predict.averaging import Average
@@ -54,7 +58,7 @@ class Segmenter:
         self, network: Network, header: ModelHeader, *, device: str = "auto", engine: Engine = "auto"
     ) -> None:
         self.network, self.header, self.device, self.engine = network, header, device, engine
-        self._backends: dict[Precision, Backend] = {}
+        self._backends: dict[tuple[Precision, bytes], Backend] = {}
 
     @classmethod
     def load(cls, model: str | Path, *, device: str = "auto", engine: Engine = "auto") -> "Segmenter":
@@ -90,7 +94,7 @@ class Segmenter:
             else a stack, unless `axes` says otherwise.
         precision : {"auto", "fp32", "bf16", "int8", "fp64"}
             "auto": bf16 where the device multiplies it itself, else fp32. "int8", on a CPU: the network is
-            quantised on tiles of the first image that asks for it, and used so for all that follow.
+            quantised on tiles of this image.
         max_memory : int or str, optional
             Bytes, or words such as "4GB", that the process (on a GPU: one tile) may take. Half of what is
             available if not given.
@@ -139,7 +143,7 @@ class Segmenter:
         return Segmentation(opened, self.header, backend, budget, progress, factors, how, mean)
 
     def backend(self, precision: Precision = "auto", tiles: Callable[[], list[Array]] = list) -> Backend:
-        """What computes the network in this precision; made once.
+        """What computes the network in this precision; made once, in int8 for each set of tiles.
 
         Parameters
         ----------
@@ -147,13 +151,56 @@ class Segmenter:
         tiles : callable
             Gives the tiles that "int8" is quantised on; see `OpenVINOBackend`.
         """
-        if precision not in self._backends:
-            examples = tiles() if precision == "int8" else ()
-            self._backends[precision] = start(
+        examples = tiles() if precision == "int8" else []
+        key = precision, hashlib.sha256(b"".join(tile.tobytes() for tile in examples)).digest()
+        if key not in self._backends:
+            # One for int8 is kept: each image has another one.
+            self._backends = {known: it for known, it in self._backends.items() if known[0] != precision}
+            self._backends[key] = start(
                 self.network, self.device, precision, engine=self.engine, tiles=examples
             )
-        return self._backends[precision]
+        return self._backends[key]
 
     def _typical_tiles(self, image: Image, scale: Scale) -> list[Array]:
         planes, _ = channels_for(image, self.header.architecture.in_channels)
         return typical_tiles(planes, self.header, scale, self.network.geometry)
+
+
+def identity_of(model: str | Path) -> str:
+    """Hash of a model file; computed once for each state of the file in this process.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read.
+    """
+    try:
+        state = os.stat(model)
+    except OSError as error:
+        raise CheckpointError(
+            f"{model} cannot be read ({error.strerror}); give a model.safetensors"
+        ) from None
+    return _hash(str(model), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _hash(model: str, changed_ns: int, size: int) -> str:
+    return model_hash(model)
+
+
+@lru_cache(maxsize=1)
+def loaded(model: str, identity: str, device: str) -> Segmenter:
+    """Load a model file once in each process.
+
+    Raises
+    ------
+    CheckpointError
+        If its hash is another one: on another machine the same name may mean another file.
+    """
+    found = identity_of(model)
+    if found != identity:
+        raise CheckpointError(
+            f"{model} on {socket.gethostname()} has the hash {found[:8]}, but the run began with "
+            f"{identity[:8]}; put the same file there"
+        )
+    return Segmenter.load(model, device=device)

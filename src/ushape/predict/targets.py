@@ -12,6 +12,8 @@ from ushape.io import image_size, is_image, is_store
 LAYOUTS = ("plain", "ctc")
 """Names of results: after the image in one folder, or as the Cell Tracking Challenge wants them."""
 
+OF_OBJECTS = {"instances", "outlines"}
+"""Results for which objects are looked for."""
 _PNG_INPUTS = {".png", ".jpg", ".jpeg"}
 _ENDINGS = {
     "probabilities": "_probabilities.tif",

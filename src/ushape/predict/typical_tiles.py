@@ -1,12 +1,15 @@
 """Tiles that stand for an image: what a network is quantised on."""
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
 import numpy as np
 
-from ushape.config import ModelHeader
+from ushape.config import ModelHeader, Normalization
 from ushape.geometry import Geometry
+from ushape.io import LargeImage
+from ushape.predict.mirrored_window import mirrored_window
 from ushape.predict.scaling import Scale, resampled, scaled_size
 from ushape.tiling import read_mirrored
 
@@ -36,15 +39,36 @@ def typical_tiles(planes: Array, header: ModelHeader, scale: Scale, geometry: Ge
     list of ndarray of float32, shape (C, h, w)
         All of one valid size, with their margins.
     """
-    count = min(len(planes), MOST_PLANES)
-    most = MOST_PER_AXIS if count == 1 else MOST_PER_AXIS // 2
     height, width = scaled_size(planes.shape[2], planes.shape[3], scale)
-    rows, columns = _windows(height, most, geometry), _windows(width, most, geometry)
+    places, rows, columns = _places(len(planes), height, width, geometry)
     tiles = []
-    for place in np.linspace(0, len(planes) - 1, count).round().astype(int):
+    for place in places:
         image = header.normalization.apply(resampled(planes[place], (height, width), cubic=True))
         tiles += [read_mirrored(image, *row, *column) for row in rows for column in columns]
     return tiles
+
+
+def typical_windows(
+    image: LargeImage, normalization: Sequence[Normalization], geometry: Geometry
+) -> list[Array]:
+    """Cut such tiles out of an image in a file, whose planes are normalised as a whole."""
+    places, rows, columns = _places(*image.size[:3], geometry)
+    return [
+        normalization[place].apply(mirrored_window(image, place, *row, *column))
+        for place in places
+        for row in rows
+        for column in columns
+    ]
+
+
+def _places(
+    planes: int, height: int, width: int, geometry: Geometry
+) -> tuple[list[int], list[tuple[int, int]], list[tuple[int, int]]]:
+    """Planes, and where tiles begin and end along both axes."""
+    count = min(planes, MOST_PLANES)
+    most = MOST_PER_AXIS if count == 1 else MOST_PER_AXIS // 2
+    places = np.linspace(0, planes - 1, count).round().astype(int).tolist()
+    return places, _windows(height, most, geometry), _windows(width, most, geometry)
 
 
 def _windows(length: int, most: int, geometry: Geometry) -> list[tuple[int, int]]:

@@ -1,0 +1,131 @@
+"""An image in memory, from file to files."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ushape.errors import DataError
+from ushape.io import (
+    ImageSize,
+    read_image,
+    write_classes,
+    write_csv,
+    write_geojson,
+    write_instances,
+    write_json,
+    write_overlay,
+    write_probabilities,
+)
+from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed
+from ushape.predict.segmentation import Segmentation
+from ushape.predict.segmenter import loaded
+from ushape.predict.settings import Settings
+from ushape.predict.targets import OF_OBJECTS, Targets, all_or_none
+
+_LARGEST_CTC_ID = 65535
+
+
+def predict_whole(
+    settings: Settings, path: Path, targets: Targets, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Segment the image in a file and write what is asked for: all of it or, if it fails, nothing.
+
+    Parameters
+    ----------
+    settings : Settings
+    path : Path
+        The image.
+    targets : dict of Path
+        Where the results go, by kind.
+    progress : callable, optional
+        Called after each tile with the tiles done and their total number.
+
+    Returns
+    -------
+    dict
+        The content of the JSON file.
+
+    Raises
+    ------
+    DataError
+        If there are more objects than the layout can number.
+    CheckpointError, ConfigError, ImageFormatError, OutputError, ShapeError, TilingError
+        See `Segmenter`.
+    """
+    started = time.perf_counter()
+    segmenter = loaded(settings.model, settings.identity, settings.device)
+    with all_or_none(targets.values()):
+        segmentation = segmenter(
+            read_image(path),
+            settings.precision,
+            settings.max_memory,
+            progress=progress,
+            scale=settings.scale,
+            pixel_size=settings.pixel_size,
+            postprocessing=settings.changes,
+            average=settings.average,
+            average_of=settings.average_of,
+        )
+        (_write_frame if settings.layout == "ctc" else _write_results)(segmentation, targets)
+        record = _record(segmentation, with_objects=bool(OF_OBJECTS & targets.keys()))
+        record["model"] |= {"file": settings.model, "sha256": settings.identity}
+        record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
+        write_json(targets["json"], record)
+    return record
+
+
+def _record(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]:
+    image, header, backend = segmentation.image, segmentation.header, segmentation.backend
+    planes, channels, height, width = image.planes.shape
+    notes = [*segmentation.notes]
+    if image.is_stack:
+        notes.append("planes are segmented one by one; an overlay shows the middle one")
+    return record_of(
+        header,
+        image_entry(
+            image.path, ImageSize(planes, height, width, channels, image.array.dtype), image.pixel_size_um
+        ),
+        segmentation.plan,
+        backend.geometry,
+        how_entry(
+            segmentation.precision,
+            str(backend.device),
+            backend.engine,
+            segmentation.average,
+            segmentation.scale,
+        ),
+        np.bincount(segmentation.classes.ravel(), minlength=len(header.classes)).tolist(),
+        segmentation.postprocessing if with_objects else None,
+        segmentation.objects() if with_objects else None,
+        notes,
+    )
+
+
+def _write_results(segmentation: Segmentation, targets: Targets) -> None:
+    pixel_size = segmentation.image.pixel_size_um
+    with_objects = bool(OF_OBJECTS & targets.keys())
+    segmentation.compute(probabilities="probabilities" in targets, instances=with_objects)
+    colors = [info.color for info in segmentation.header.classes]
+    write_classes(targets["classes"], segmentation.classes, colors=colors, pixel_size_um=pixel_size)
+    if "probabilities" in targets:
+        write_probabilities(targets["probabilities"], segmentation.probabilities, pixel_size_um=pixel_size)
+    if "instances" in targets:
+        write_instances(targets["instances"], segmentation.instances(), pixel_size_um=pixel_size)
+        write_csv(targets["objects"], *object_rows(segmentation.objects(), segmentation.header.classes))
+    if "outlines" in targets:
+        write_geojson(targets["outlines"], segmentation.outlines()["features"])
+    if "overlay" in targets:
+        write_overlay(targets["overlay"], segmentation.overlay(objects=with_objects))
+
+
+def _write_frame(segmentation: Segmentation, targets: Targets) -> None:
+    ids = segmentation.instances()
+    if ids.max() > _LARGEST_CTC_ID:
+        raise DataError(
+            f"{segmentation.image.path} has {ids.max()} objects, but a mask of --layout ctc holds at most "
+            f"{_LARGEST_CTC_ID}; drop small ones with --min-area, or drop --layout ctc"
+        )
+    write_instances(targets["instances"], ids, pixel_size_um=segmentation.image.pixel_size_um)
