@@ -106,7 +106,7 @@ def network_of(name: str, classes: int, weights: Path) -> nn.Module:
     unet: nn.Module = smp.Unet(f"tu-{ENCODER}", encoder_weights=None, classes=classes)
     tensors = as_in_timm(read_weights(weights), timm.create_model(ENCODER).state_dict())
     own = unet.encoder.model.state_dict()
-    unet.encoder.model.load_state_dict({key: tensors.get(key, value) for key, value in own.items()})
+    unet.encoder.model.load_state_dict({key: tensors[key] for key in own})  # all of them, or an error
     return unet
 
 

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 import ushape
-from ushape.backends import available_memory
+from ushape.backends import available_memory, resident_memory
 from ushape.errors import ConfigError
 
 _SECONDS_FOR_SCHEDULER = 5
 _SECONDS_FOR_WORKERS = 60
+_LOGGERS = tuple(f"distributed{name}" for name in ("", ".client", ".core", ".comm", ".nanny", ".scheduler"))
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -34,15 +35,25 @@ class Cluster:
 
     @property
     def memory_per_task(self) -> int:
-        """Bytes a task may take: half of what is free on its machine, shared by the workers there."""
-        workers = [*_inspected(self._client).values()]
-        of_machine = Counter(machine for machine, _, _ in workers)
-        return min(int(free) // 2 // of_machine[machine] for machine, free, _ in workers)
+        """Bytes a worker may take: half of what is free on its machine, shared by the workers there now.
+
+        Raises
+        ------
+        ConfigError
+            If there is no worker, or one cannot import this package.
+        """
+        _wait_for(self._client, 1, "no worker is left")
+        found = self._client.run(_inspect, on_error="return")
+        for worker, told in found.items():
+            if not isinstance(told, tuple):
+                raise ConfigError(f"worker {worker} cannot import ushape ({told}); install it there")
+        of_machine = Counter(machine for machine, _ in found.values())
+        return min(int(free) // 2 // of_machine[machine] for machine, free in found.values())
 
     def run(
         self, task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
-        """Run a task once for each tuple of arguments.
+        """Run a task once for each tuple of arguments; in each worker one at a time.
 
         Yields
         ------
@@ -52,14 +63,15 @@ class Cluster:
         Raises
         ------
         ConfigError
-            If workers die over and over in one task, or the scheduler goes.
+            If workers die over and over in one task, the scheduler goes, or a worker has another version of
+            this package.
         Exception
-            What a task raised; tasks that wait are dropped then.
+            What a task raised. Tasks that wait are dropped then; those that run go on to their end.
         """
         from distributed import as_completed
 
         futures = {
-            self._client.submit(_alone, task, *words, pure=False): number
+            self._client.submit(_alone, ushape.__version__, task, *words, pure=False): number
             for number, words in enumerate(arguments)
         }
         try:
@@ -69,8 +81,11 @@ class Cluster:
             self._client.cancel([*futures])
 
 
-def _alone(task: Callable[..., Any], *words: Any) -> Any:
+def _alone(version: str, task: Callable[..., Any], *words: Any) -> Any:
     """Run a task when no other one runs in this process: a network computes one tile at a time."""
+    if ushape.__version__ != version:
+        place, there = socket.gethostname(), ushape.__version__
+        raise ConfigError(f"{place} has ushape {there}, not {version} as here; install that there")
     with _ONE_AT_A_TIME:
         return task(*words)
 
@@ -104,7 +119,7 @@ def local_cluster(workers: int) -> Iterator[Cluster]:
     Raises
     ------
     ConfigError
-        If Dask is missing or `workers` is not positive.
+        If Dask is missing, `workers` is not positive, or they do not start in a minute.
 
     Notes
     -----
@@ -114,12 +129,16 @@ def local_cluster(workers: int) -> Iterator[Cluster]:
     if workers < 1:
         raise ConfigError(f"--workers {workers}: at least 1 process is needed")
     _require_dask("--workers")
+    import dask
     from distributed import Client, LocalCluster
 
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(torch.get_num_threads() // workers, 1))
-    # Dask would give every worker one thread, by variables like these.
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     with (
+        _quiet(),
+        # Dask would give every worker one thread. It must be said before the process starts, because
+        # that imports the script and with it torch, which then looks.
+        dask.config.set({"distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, threads)}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -127,11 +146,10 @@ def local_cluster(workers: int) -> Iterator[Cluster]:
             memory_limit=0,  # the plan of tiles sees to it
             dashboard_address="127.0.0.1:0",  # any free port; None means 8787
             silence_logs=logging.CRITICAL,
-            env=dict.fromkeys(variables, threads),
         ) as processes,
         Client(processes, set_as_default=False) as client,  # other Dask code here stays as it is
     ):
-        client.wait_for_workers(workers)
+        _wait_for(client, workers, f"--workers {workers}: they did not start; give fewer")
         yield Cluster(client)
 
 
@@ -142,24 +160,24 @@ def connected_cluster(address: str) -> Iterator[Cluster]:
     Raises
     ------
     ConfigError
-        If Dask is missing, nothing answers at the address, no worker joins in a minute, or a worker has
-        another version of this package or runs several tasks at once.
+        If Dask is missing, nothing answers at the address, or no worker joins in a minute.
     """
     _require_dask("--scheduler")
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told by our errors
-    try:
-        client = Client(address, timeout=_SECONDS_FOR_SCHEDULER, set_as_default=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"--scheduler {address}: no Dask scheduler answers there ({reason}); give the address that "
-            "`dask scheduler` prints, such as tcp://10.0.0.1:8786"
-        ) from None
-    with client:
-        _require_workers(client, address)
-        yield Cluster(client)
+    with _quiet():
+        try:
+            client = Client(address, timeout=_SECONDS_FOR_SCHEDULER, set_as_default=False)
+        except (OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"--scheduler {address}: no Dask scheduler answers there ({reason}); give the address that "
+                "`dask scheduler` prints, such as tcp://10.0.0.1:8786"
+            ) from None
+        with client:
+            start = f"start some with dask worker {address} --nthreads 1"
+            _wait_for(client, 1, f"--scheduler {address}: no worker joined; {start}")
+            yield Cluster(client)
 
 
 def _require_dask(option: str) -> None:
@@ -167,33 +185,26 @@ def _require_dask(option: str) -> None:
         raise ConfigError(f"{option} needs Dask; install it with pip install 'ushape[cluster]'")
 
 
-def _require_workers(client: Any, address: str) -> None:
+def _wait_for(client: Any, workers: int, complaint: str) -> None:
     try:
-        client.wait_for_workers(1, timeout=_SECONDS_FOR_WORKERS)
+        client.wait_for_workers(workers, timeout=_SECONDS_FOR_WORKERS)
     except TimeoutError:
-        raise ConfigError(
-            f"--scheduler {address}: no worker joined in {_SECONDS_FOR_WORKERS} s; start some with "
-            f"dask worker {address} --nthreads 1"
-        ) from None
-    for worker, found in _inspected(client).items():
-        if not isinstance(found, tuple):
-            raise ConfigError(f"worker {worker} cannot import ushape ({found}); install it there")
-        if found[2] != ushape.__version__:
-            raise ConfigError(
-                f"worker {worker} has ushape {found[2]}, here it is {ushape.__version__}; install the same"
-            )
-    for worker, told in client.scheduler_info(n_workers=-1)["workers"].items():
-        if told["nthreads"] > 1:
-            raise ConfigError(
-                f"worker {worker} runs {told['nthreads']} tasks at once, which would take as many times the "
-                "memory; start it with --nthreads 1, and say with OMP_NUM_THREADS how many cores it has"
-            )
+        raise ConfigError(f"{complaint} (waited {_SECONDS_FOR_WORKERS} s)") from None
 
 
-def _inspected(client: Any) -> dict[str, Any]:
-    """Machine, free memory and version of each worker, by its address; or the error instead."""
-    return client.run(_inspect, on_error="return")  # type: ignore[no-any-return]
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's log off the screen: what matters is told by our errors."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
-def _inspect() -> tuple[str, int, str]:
-    return socket.gethostname(), available_memory(), ushape.__version__
+def _inspect() -> tuple[str, int]:
+    """Machine, and its free memory, with what this process has taken already."""
+    return socket.gethostname(), available_memory() + resident_memory()

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import dask
@@ -12,6 +14,7 @@ from distributed import Client, LocalCluster
 from small_model import make_model
 from test_io_large import write_ome_zarr
 
+import ushape
 from ushape.backends.openvino import OpenVINOBackend
 from ushape.backends.pytorch import PyTorchBackend
 from ushape.checkpoint import save_model
@@ -20,6 +23,7 @@ from ushape.config import Postprocessing
 from ushape.errors import ConfigError, ImageFormatError
 from ushape.io import read_labels
 from ushape.predict import blocks, predict_files
+from ushape.predict.targets import aside
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 
@@ -117,7 +121,7 @@ def test_an_error_of_a_task_is_the_users_error(two, model, grey, tmp_path):
     assert not list((tmp_path / "out").glob("b*"))
 
 
-def test_the_memory_of_a_machine_is_shared_by_its_workers(two, model, tmp_path):
+def test_the_memory_of_a_machine_is_shared_by_its_workers(two):
     with local_cluster(1) as one:
         alone = one.memory_per_task
     # Half and half again, but other processes take and give memory meanwhile.
@@ -135,18 +139,107 @@ def test_a_scheduler_elsewhere(grey, model, tmp_path):
         with connected_cluster(elsewhere.scheduler_address) as cluster:
             assert isinstance(cluster, Cluster)
             (shared,) = predict_files(model, [tmp_path / "a.tif"], tmp_path / "out", cluster=cluster, **FP32)
-        assert shared.outputs["classes"].exists()
+        (alone,) = predict_files(model, [tmp_path / "a.tif"], tmp_path / "alone", **FP32)
+        np.testing.assert_array_equal(*(read_labels(it.outputs["classes"]).array for it in (shared, alone)))
         with Client(elsewhere, set_as_default=False) as client:  # it is not ours, and goes on
             assert client.submit(os.getpid).result() > 0
 
 
-def test_workers_that_run_several_tasks_at_once_are_refused():
+def test_a_worker_with_another_version_is_refused(two, monkeypatch):
+    monkeypatch.setattr(ushape, "__version__", "9.9")  # here; the workers are processes of their own
+    with pytest.raises(ConfigError, match=r"has ushape .*, not 9\.9 as here; install that there"):
+        list(two.run(os.getpid, [()]))
+
+
+def test_a_scheduler_that_goes_ends_the_run_with_one_line():
     with (
-        LocalCluster(n_workers=1, threads_per_worker=3, dashboard_address="127.0.0.1:0") as elsewhere,
-        pytest.raises(ConfigError, match=r"runs 3 tasks at once.*--nthreads 1"),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as elsewhere,
+        connected_cluster(elsewhere.scheduler_address) as cluster,
+    ):
+        tasks = cluster.run(time.sleep, [(0,), (600,)])
+        next(tasks)
+        elsewhere.close()
+        with pytest.raises(ConfigError, match="the scheduler is gone; give the same command again"):
+            next(tasks)
+
+
+def test_no_worker_joins(monkeypatch):
+    monkeypatch.setattr("ushape.cluster._SECONDS_FOR_WORKERS", 1)
+    with (
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as elsewhere,
+        pytest.raises(ConfigError, match=r"no worker joined; start some with dask worker tcp://.*waited 1 s"),
         connected_cluster(elsewhere.scheduler_address),
     ):
         pass
+
+
+THREADS_IN_A_SCRIPT = """
+import torch
+from ushape.cluster import local_cluster
+
+if __name__ == "__main__":
+    with local_cluster(1) as cluster:
+        print(next(cluster.run(torch.get_num_threads, [()]))[1])
+"""
+
+
+def test_a_worker_computes_with_the_threads_that_are_said(tmp_path):
+    (tmp_path / "script.py").write_text(THREADS_IN_A_SCRIPT)
+    ours = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        env=ours | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_a_worker_that_is_killed_leaves_nothing_in_the_way(model, grey, tmp_path, monkeypatch):
+    """Every attempt dies while it writes; nothing is left, and the same call works."""
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    out = tmp_path / "out"
+    with local_cluster(1) as cluster:
+        monkeypatch.setattr("ushape.predict.files.predict_aside", write_half_and_die)
+        with pytest.raises(ConfigError, match="workers died again and again"):
+            predict_files(model, [tmp_path / "a.tif"], out, cluster=cluster, **FP32)
+        monkeypatch.undo()
+        assert not out.exists() or not list(out.iterdir())
+        (result,) = predict_files(model, [tmp_path / "a.tif"], out, cluster=cluster, **FP32)
+    assert sorted(it.name for it in out.iterdir()) == ["a.json", "a_classes.tif"]
+    assert all(path.exists() for path in result.outputs.values())
+
+
+def write_half_and_die(settings, path, targets):
+    hidden = aside(targets)
+    hidden["classes"].parent.mkdir(parents=True, exist_ok=True)
+    hidden["classes"].write_bytes(b"half")
+    os._exit(1)
+
+
+def test_results_that_are_not_to_be_seen_here_are_missed(two, model, grey, tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    monkeypatch.setattr("ushape.predict.files.predict_aside", write_elsewhere)
+    with pytest.raises(ConfigError, match=r"results of .*a\.tif that a worker wrote are not to be seen here"):
+        predict_files(model, [tmp_path / "a.tif"], tmp_path / "out", cluster=two, **FP32)
+
+
+def write_elsewhere(settings, path, targets):
+    return {}
+
+
+def test_a_killed_command_goes_on_with_workers(two, model, grey, tmp_path, small_blocks):
+    path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
+
+    def stop_at_three(done, *_):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, [path], tmp_path / "out", cluster=two, progress=stop_at_three, **FP32)
+    (result,) = predict_files(model, [path], tmp_path / "out", cluster=two, **FP32)
+    (alone,) = predict_files(model, [path], tmp_path / "alone", **FP32)
+    assert result.report["blocks"]["kept_of_an_interrupted_run"] >= 3
+    assert [it.name for it in (tmp_path / "out").iterdir() if it.name.startswith(".")] == []
+    np.testing.assert_array_equal(*(read_labels(it.outputs["classes"]).array for it in (result, alone)))
 
 
 @pytest.mark.parametrize("workers", [0, -1])

@@ -76,3 +76,11 @@ def test_weights_of_another_size_are_refused(weights, tmp_path):
         TimmEncoder(NAME, weights=path)
     with pytest.raises(CheckpointError, match="not the weights of tf_efficientnet_lite1"):
         TimmEncoder("tf_efficientnet_lite1", weights=FILE)
+
+
+def test_weights_that_the_encoder_has_not_are_refused(weights, tmp_path):
+    """Those of EfficientNet-B0 have all that Lite0 has, and squeeze-and-excitation."""
+    path = tmp_path / "b0.pth"
+    torch.save(weights | {"_blocks.3._se_reduce.weight": torch.zeros(4, 96, 1, 1)}, path)
+    with pytest.raises(CheckpointError, match=r"it has no `blocks\.2\.0\.se\.conv_reduce\.weight`"):
+        TimmEncoder(NAME, weights=path)

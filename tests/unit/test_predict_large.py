@@ -23,10 +23,10 @@ from ushape.config import EncoderUNetConfig, ModelHeader, Normalization, Postpro
 from ushape.errors import CheckpointError, ConfigError, ImageFormatError, OutputError, ShapeError
 from ushape.io import LargeImage, create_store, read_image, read_labels
 from ushape.models import EncoderUNet
-from ushape.predict import Segmenter, blocks, files, large, large_pictures, predict_files
+from ushape.predict import Segmenter, blocks, files, large, large_pictures, predict_files, targets
+from ushape.predict import segmenter as segmenter_module
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.plane_statistics import normalization_of
-from ushape.predict.segmenter import loaded
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 EVERYTHING = {"instances": True, "probabilities": True, "outlines": True, "overlay": True}
@@ -67,7 +67,8 @@ def in_memory(model, image, tmp_path, monkeypatch, **options):
 
 def same_outlines_and_overlay(result, expected):
     outlines = [json.loads(it.outputs["outlines"].read_text()) for it in (result, expected)]
-    for mine, other in zip(*(one["features"] for one in outlines), strict=True):
+    in_order = (sorted(one["features"], key=lambda it: it["id"]) for one in outlines)
+    for mine, other in zip(*in_order, strict=True):
         for it in (mine, other):  # measurements are those of the tables, compared there
             assert it["properties"].pop("measurements")
         assert mine == other
@@ -179,10 +180,11 @@ def test_a_run_that_is_interrupted_goes_on_with_its_blocks(model, grey, tmp_path
         predict_files(model, [path], out, instances=True, **FP32)
 
 
-@pytest.mark.parametrize("step", ["find_objects", "_finish", "_replace"])
+@pytest.mark.parametrize("step", ["find_objects", "_finish", "replace"])
 def test_a_run_interrupted_after_its_blocks_goes_on(step, model, grey, tmp_path, small_blocks, monkeypatch):
     path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.4"), tmp_path / "out"
-    original, calls = getattr(large, step), []
+    module = targets if step == "replace" else large
+    original, calls = getattr(module, step), []
 
     def second_fails(*args):
         calls.append(args)
@@ -190,7 +192,7 @@ def test_a_run_interrupted_after_its_blocks_goes_on(step, model, grey, tmp_path,
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(large, step, second_fails)
+    monkeypatch.setattr(module, step, second_fails)
     with pytest.raises(KeyboardInterrupt):
         predict_files(model, [path], out, instances=True, **FP32)
     (result,) = predict_files(model, [path], out, instances=True, **FP32)
@@ -220,7 +222,7 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
         plan = blocks.plan_blocks(
             image, segmenter.backend("fp32"), segmenter.header,
             blocks.normalizations_of(image, segmenter.header),
-            {"model": model_hash(model), "average": ["none", "logits"]}, None,
+            {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
             resident=0, threshold=0.5, probabilities=False,
         )  # fmt: skip
     plan = BlockPlan.model_validate_json(json.dumps(plan.model_dump(mode="json")))
@@ -237,9 +239,38 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
     segmentation.plan = plan.tiles(segmenter.backend("fp32").geometry)
     np.testing.assert_array_equal(read_labels(folder / "classes").array, segmentation.classes)
     save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.0))  # where a worker looks
-    loaded.cache_clear()
+    segmenter_module._loaded.cache_clear()
     with pytest.raises(CheckpointError, match="but the run began with"):
         blocks.compute_block(str(model), str(path), plan, 1, str(folder))
+    save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.5))
+    other = plan.model_copy(update={"engine": "abacus 1"})
+    with pytest.raises(ConfigError, match=r"computes with .*, but the run began with abacus 1"):
+        blocks.compute_block(str(model), str(path), other, 1, str(folder))
+    with pytest.raises(ConfigError, match=r"plan\.json is not to be seen on "):
+        blocks.compute_stored_block(str(model), str(path), str(folder), plan.run, 1)
+    (folder / "plan.json").write_text(json.dumps(plan.model_dump(mode="json")))
+    with pytest.raises(ConfigError, match="holds another run by now"):
+        blocks.compute_stored_block(str(model), str(path), str(folder), "earlier", 1)
+    write_ome_zarr(tmp_path / "a.zarr", grey[::-1], "YX", "0.5")
+    with pytest.raises(ImageFormatError, match="is not the image that the run began with"):
+        blocks.compute_block(str(model), str(path), plan, 1, str(folder))
+
+
+def test_what_a_task_of_a_run_given_up_still_writes_is_lost(model, grey, tmp_path, small_blocks):
+    path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
+    segmenter, folder = Segmenter.load(model, device="cpu"), tmp_path / "out" / ".a.unfinished"
+    with LargeImage(path) as image:
+        plan = blocks.plan_blocks(
+            image, segmenter.backend("fp32"), segmenter.header,
+            blocks.normalizations_of(image, segmenter.header),
+            {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
+            resident=0, threshold=None, probabilities=False,
+        )  # fmt: skip
+    large._start(folder, plan, segmenter.header)
+    large._start(folder, plan.model_copy(update={"run": "later"}), segmenter.header)
+    with pytest.raises(FileNotFoundError):
+        blocks.compute_block(str(model), str(path), plan, 0, str(folder / plan.run))
+    assert sorted(it.name for it in folder.iterdir()) == ["later", "plan.json"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from ushape.backends.engine import start
 from ushape.backends.interface import Backend, Engine, Precision
 from ushape.backends.memory import available_memory, peak_memory, resident_memory
 from ushape.backends.openvino import OpenVINOBackend
-from ushape.backends.pytorch import PyTorchBackend, training_format
+from ushape.backends.pytorch import PyTorchBackend, find_device, find_precision, training_format
 
 __all__ = [
     "Backend",
@@ -15,6 +15,8 @@ __all__ = [
     "PyTorchBackend",
     "available_memory",
     "compiles",
+    "find_device",
+    "find_precision",
     "peak_memory",
     "resident_memory",
     "start",

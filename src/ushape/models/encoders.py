@@ -217,8 +217,13 @@ def _weights_of(name: str, path: str | os.PathLike[str]) -> dict[str, Tensor]:
         tensors = efficientnet_names.as_in_timm(tensors, expected.state_dict())
     heads = expected.pretrained_cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
-    for key, tensor in expected.state_dict().items():
-        if key.startswith(tuple(f"{head}." for head in heads)) or key.endswith("num_batches_tracked"):
+    of_head = tuple(f"{head}." for head in heads)
+    known = expected.state_dict()
+    for key in tensors:  # buffers differ between versions of timm, weights do not
+        if key not in known and key.endswith((".weight", ".bias")) and not key.startswith(of_head):
+            raise CheckpointError(f"{path}: not the weights of {name}: it has no `{key}`")
+    for key, tensor in known.items():
+        if key.startswith(of_head) or key.endswith("num_batches_tracked"):
             continue
         if key not in tensors:
             raise CheckpointError(f"{path}: not the weights of {name}: `{key}` is missing")

@@ -7,6 +7,8 @@ whole image lie, so blocks do not show either.
 
 import math
 import os
+import secrets
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -15,9 +17,9 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ushape.backends import Backend, Precision
+from ushape.backends import Backend, Precision, peak_memory
 from ushape.config import Frozen, ModelHeader, Normalization
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, ImageFormatError
 from ushape.geometry import Geometry
 from ushape.instances import kinds_of
 from ushape.io import LargeImage, create_store, open_levels, write_json, written_chunks
@@ -48,6 +50,9 @@ class BlockPlan(Frozen):
 
     Attributes
     ----------
+    run : str
+        Name of the folder in which the blocks are written; every plan has another one, so that what a task
+        of an earlier run still writes is never taken for a block of this one.
     settings : dict
         What makes two runs the same: image, model, precision, results wanted, post-processing.
     planes, height, width, channels : int
@@ -69,7 +74,8 @@ class BlockPlan(Frozen):
         Of objects, if they are wanted.
     """
 
-    format: Literal["ushape-blocks/1"] = "ushape-blocks/1"
+    format: Literal["ushape-blocks/2"] = "ushape-blocks/2"
+    run: str
     settings: dict[str, Any]
     planes: int
     height: int
@@ -200,6 +206,7 @@ def plan_blocks(
         strict=True,
     )
     return BlockPlan(
+        run=secrets.token_hex(4),
         settings=settings,
         planes=size.planes,
         height=size.height,
@@ -287,13 +294,18 @@ def compute_block(
     ------
     CheckpointError
         If the model file is another one than the plan was made for.
+    ConfigError
+        If the engine that computes here is another one.
     ImageFormatError
-        If the pixels of the block cannot be read.
+        If the image is another one, or its pixels cannot be read.
     """
     segmenter = loaded(model, plan.settings["model"], plan.device)
     plane, window = plan.place(number)
     with LargeImage(source) as image:
+        if image.identity != plan.settings["image"]:
+            raise ImageFormatError(f"{source} is not the image that the run began with; put that back")
         backend = backend_for(segmenter, plan.precision, image, plan.normalization)
+        _require_engine(backend, plan)
         rows, columns = _spans(plan.tiles(backend.geometry), window)
         read = _reader(image, plan, plane, rows, columns)
     out = np.empty((plan.layers, *(side.stop - side.start for side in window)), np.float32)
@@ -317,27 +329,61 @@ def compute_block(
         everywhere = (slice(0, plan.channels), *place)
         _write(Path(folder) / "probabilities", everywhere, probabilities)
     areas = np.bincount(classes.ravel(), minlength=plan.channels).tolist()
-    write_json(Path(folder) / "done" / f"{number:08d}.json", {"areas_px": areas})
+    done = Path(folder) / "done"
+    if done.is_dir():  # else the run was given up, and its folder must not come back
+        write_json(done / f"{number:08d}.json", {"areas_px": areas})
 
 
-def compute_stored_block(model: str, source: str, folder: str, number: int) -> None:
-    """Compute a block of the plan that is stored in the folder, in any process that sees the same files.
+def _require_engine(backend: Backend, plan: BlockPlan) -> None:
+    if backend.engine != plan.engine:
+        raise ConfigError(
+            f"{socket.gethostname()} computes with {backend.engine}, but the run began with {plan.engine}; "
+            "install the same there"
+        )
+
+
+def compute_stored_block(model: str, source: str, folder: str, run: str, number: int) -> int:
+    """Compute a block of the plan that is stored in a folder, in any process that sees the same files.
+
+    Parameters
+    ----------
+    model, source : str
+        See `compute_block`.
+    folder, run : str
+        Where the plan is, and which one it must be.
+    number : int
+        Of the block.
+
+    Returns
+    -------
+    int
+        Most memory that this process has taken, in bytes.
 
     Raises
     ------
-    CheckpointError
-        If the model file is another one here.
+    ConfigError
+        If the plan is not to be seen here, or is that of another run; and see `compute_block`.
     """
-    plan = BlockPlan.model_validate_json((Path(folder) / "plan.json").read_text(encoding="utf-8"))
-    compute_block(model, source, plan, number, folder)
+    path = Path(folder) / "plan.json"
+    try:
+        plan = BlockPlan.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} is not to be seen on {socket.gethostname()} ({error.strerror}); workers must see the "
+            "folder of the results under the same name"
+        ) from None
+    if plan.run != run:
+        raise ConfigError(f"{folder} holds another run by now")
+    compute_block(model, source, plan, number, str(Path(folder) / run))
+    return peak_memory()
 
 
 def backend_for(
     segmenter: Segmenter, precision: Precision, image: LargeImage, normalization: Sequence[Normalization]
 ) -> Backend:
     """What computes this image; in int8 it is made for it."""
-    geometry = segmenter.network.geometry
-    return segmenter.backend(precision, partial(typical_windows, image, normalization, geometry))
+    tiles = partial(typical_windows, image, normalization, segmenter.network.geometry)
+    return segmenter.backend(precision, tiles, image.identity)
 
 
 def _layers(probabilities: Array, plan: BlockPlan) -> Iterator[Array]:

@@ -1,11 +1,11 @@
 """Files in, files out: what `ushape predict` does."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ushape.backends import Precision, available_memory
+from ushape.backends import Precision, available_memory, find_device, find_precision
 from ushape.checkpoint import read_header
 from ushape.cluster import Cluster
 from ushape.config import ModelHeader, PixelSize, parse_bytes
@@ -25,7 +25,7 @@ from ushape.predict.targets import (
     require_one_image_each,
     targets_of,
 )
-from ushape.predict.whole import predict_whole
+from ushape.predict.whole import drop, predict_aside, predict_whole, take
 
 Progress = Callable[[int, int, str], None]
 
@@ -164,9 +164,6 @@ def predict_files(
         "outlines": outlines,
         "overlay": overlay,
     }
-    if cluster is not None:  # workers may stand in another folder
-        model, output = Path(model).absolute(), Path(output).absolute()
-        inputs = [Path(one).absolute() for one in inputs]
     kinds = ["classes", *(kind for kind, is_wanted in wanted.items() if is_wanted), "json"]
     changes = dict(postprocessing or {})
     Average(average, average_of)  # refuses a name that is not known
@@ -180,8 +177,7 @@ def predict_files(
     header = read_header(model)
     find_scale(header, scale, pixel_size)
     memory = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
-    if cluster is not None and memory is None:
-        memory = cluster.memory_per_task
+    large = {path for path in targets if _takes_blocks(path, header, memory)}
     settings = Settings(
         model=str(model),
         identity=identity_of(model),
@@ -197,9 +193,10 @@ def predict_files(
         average_of=average_of,
         overwrite=overwrite,
     )
-    large = {path for path in targets if _takes_blocks(path, header, memory)}
     for path in sorted(large):
-        _require_possible_in_blocks(path, layout, scale, pixel_size)
+        _require_possible_in_blocks(path, settings, with_objects=bool(OF_OBJECTS & {*kinds}))
+    if cluster is not None:
+        settings = _for_workers(settings, cluster)
     results = {}
     with output_folder(folder):
         for path, record in _records(settings, targets, large, cluster, progress):
@@ -238,11 +235,28 @@ def _records_of_workers(
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Of the images in memory; they come in the order in which they are done."""
     paths = [path for path in targets if path not in large]
-    tasks = [(settings, path, targets[path]) for path in paths]
-    for done, (number, record) in enumerate(cluster.run(predict_whole, tasks), start=1):
-        yield paths[number], record
-        if progress is not None:
-            progress(done, len(paths), "images")
+    absolute = {path: {kind: one.absolute() for kind, one in targets[path].items()} for path in paths}
+    elsewhere = replace(settings, model=str(Path(settings.model).absolute()))
+    tasks = [(elsewhere, path.absolute(), absolute[path]) for path in paths]
+    try:
+        for done, (number, record) in enumerate(cluster.run(predict_aside, tasks), start=1):
+            take(paths[number], absolute[paths[number]])
+            yield paths[number], record
+            if progress is not None:
+                progress(done, len(paths), "images")
+    finally:
+        for path in paths:
+            drop(absolute[path])
+
+
+def _for_workers(settings: Settings, cluster: Cluster) -> Settings:
+    """Decide here what each worker would decide for itself, perhaps in another way."""
+    device = find_device(settings.device)
+    memory = settings.max_memory
+    if memory is None and device.type == "cpu":
+        memory = cluster.memory_per_task
+    precision = cast(Precision, find_precision(settings.precision, device))
+    return replace(settings, precision=precision, max_memory=memory)
 
 
 def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]) -> None:
@@ -269,12 +283,18 @@ def _takes_blocks(path: Path, header: ModelHeader, max_memory: int | None) -> bo
     return plane + stack > (available_memory() if max_memory is None else max_memory) / 4
 
 
-def _require_possible_in_blocks(path: Path, layout: str, scale: float | None, pixel_size: Any) -> None:
-    asked = {"--layout ctc": layout == "ctc", "--scale": scale is not None}
-    asked |= {"--pixel-size": pixel_size is not None}
+def _require_possible_in_blocks(path: Path, settings: Settings, *, with_objects: bool) -> None:
+    asked = {"--layout ctc": settings.layout == "ctc", "--scale": settings.scale is not None}
+    asked |= {"--pixel-size": settings.pixel_size is not None}
     for option, is_asked in asked.items():
         if is_asked:
             raise ConfigError(f"{path} is predicted block by block, which {option} cannot be; drop {option}")
+    split = settings.postprocessing.split
+    if with_objects and split != "none":
+        raise ConfigError(
+            f"{path} is predicted block by block, and a watershed (split {split}) needs the whole image; "
+            "add --split none"
+        )
 
 
 def _named(progress: Progress | None, image: str) -> Callable[[int, int], None] | None:

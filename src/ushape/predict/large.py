@@ -47,7 +47,7 @@ from ushape.predict.record import how_entry, image_entry, object_rows, record_of
 from ushape.predict.segmentation import require_channels
 from ushape.predict.segmenter import Segmenter, loaded
 from ushape.predict.settings import Settings
-from ushape.predict.targets import OF_OBJECTS, Targets, unfinished
+from ushape.predict.targets import OF_OBJECTS, Targets, move, replace, unfinished
 
 Array = np.ndarray[Any, Any]
 
@@ -93,7 +93,7 @@ def predict_large(
         require_channels(path, image.size.channels, segmenter.header.architecture.in_channels)
         how = settings.postprocessing if OF_OBJECTS & targets.keys() else None
         if how is not None:
-            _require_possible(how, image)
+            require_applicable(how, image.size[1:3], image.pixel_size_um, path)
         same = {
             "image": image.identity,
             "model": settings.identity,
@@ -117,29 +117,23 @@ def predict_large(
                 probabilities="probabilities" in targets,
             )
             _start(folder, plan, segmenter.header)
-        kept = _compute_missing(settings.model, path, plan, folder, cluster, progress)
+        kept, peak = _compute_missing(settings.model, path, plan, folder, cluster, progress)
         if not (folder / "whole.json").exists():
-            record = _finished(plan, folder, image, segmenter, how, targets)
+            record = _finished(plan, folder / plan.run, image, segmenter, how, targets)
             record["model"] |= {"file": settings.model, "sha256": settings.identity}
             record["blocks"] |= {"kept_of_an_interrupted_run": kept}
-            pixels = plan.planes * plan.height * plan.width
-            write_json(folder / "whole.json", record | speed(pixels, time.perf_counter() - started))
-    _move(folder, targets)
+            record |= speed(plan.planes * plan.height * plan.width, time.perf_counter() - started)
+            record["peak_memory_bytes"] = max(record["peak_memory_bytes"], peak)
+            write_json(folder / "whole.json", record)
+    move(folder / plan.run, targets)
+    replace(folder / "whole.json", targets["json"])
+    shutil.rmtree(folder, ignore_errors=True)
     return json.loads(targets["json"].read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def _precision(segmenter: Segmenter, asked: Precision) -> str:
     """Precision that is computed in; int8 needs the image first, and is itself or nothing."""
     return asked if asked == "int8" else segmenter.backend(asked).precision
-
-
-def _require_possible(how: Postprocessing, image: LargeImage) -> None:
-    require_applicable(how, image.size[1:3], image.pixel_size_um, image.path)
-    if how.split != "none":
-        raise ConfigError(
-            f"{image.path} is read block by block, and a watershed (split {how.split}) needs the whole "
-            "image; add --split none"
-        )
 
 
 def _stored_plan(folder: Path, settings: dict[str, Any], overwrite: bool) -> BlockPlan | None:
@@ -165,8 +159,8 @@ def _stored_plan(folder: Path, settings: dict[str, Any], overwrite: bool) -> Blo
 def _start(folder: Path, plan: BlockPlan, header: ModelHeader) -> None:
     """Make the folder of a run; it is one as soon as its plan is written."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    create_results(plan, folder, header)
+    (folder / plan.run).mkdir(parents=True)
+    create_results(plan, folder / plan.run, header)
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
 
 
@@ -177,9 +171,9 @@ def _compute_missing(
     folder: Path,
     cluster: Cluster | None,
     progress: Callable[[int, int], None] | None,
-) -> int:
-    """Compute the blocks that are missing; return how many were there."""
-    there = done_blocks(folder)
+) -> tuple[int, int]:
+    """Compute the blocks that are missing; return how many were there, and the memory of workers."""
+    there, peak = done_blocks(folder / plan.run), 0
     missing = [number for number in range(len(plan)) if number not in there]
     per_block = plan.tiles_of_blocks
     tiles, total = sum(per_block[number] for number in there), sum(per_block)
@@ -193,16 +187,20 @@ def _compute_missing(
     try:
         if cluster is None:
             for number in missing:
-                compute_block(model, str(path), plan, number, str(folder), show)
+                compute_block(model, str(path), plan, number, str(folder / plan.run), show)
         else:
-            tasks = [(model, str(path), str(folder), number) for number in missing]
-            for index, _ in cluster.run(compute_stored_block, tasks):
+            # Workers may stand in another folder.
+            files = [str(Path(one).absolute()) for one in (model, path, folder)]
+            for index, found in cluster.run(
+                compute_stored_block, [(*files, plan.run, number) for number in missing]
+            ):
                 show(per_block[missing[index]])
+                peak = max(peak, found)
     except BaseException:
-        if not done_blocks(folder):  # nothing to go on with
+        if not done_blocks(folder / plan.run):  # nothing to go on with
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return len(there)
+    return len(there), peak
 
 
 def _finished(
@@ -289,23 +287,3 @@ def _finish(store: Path, plan: BlockPlan, image: LargeImage, header: ModelHeader
         colors=colors,
         pixel_size_um=plan.pixel_size_um,
     )
-
-
-def _move(folder: Path, targets: Targets) -> None:
-    """Give whole results their names, the record last; after a kill in the middle it goes on."""
-    for kind, target in targets.items():
-        made = folder / ("whole.json" if kind == "json" else kind)
-        if target.suffix == ".tif":
-            made = made.with_suffix(".tif")
-        if kind == "json" or not made.exists():
-            continue
-        _replace(made, target)
-    _replace(folder / "whole.json", targets["json"])
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(made: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
-    made.replace(target)

@@ -10,7 +10,7 @@ from ushape import pictures
 from ushape.config import ClassInfo, ModelHeader
 from ushape.instances import features
 from ushape.io import LargeImage, open_levels
-from ushape.predict.blocks import BlockPlan
+from ushape.predict.blocks import BlockPlan, Window
 
 Array = np.ndarray[Any, Any]
 
@@ -21,16 +21,38 @@ LARGEST_PICTURE = 2048
 def outlines_of(
     plan: BlockPlan, folder: Path, table: dict[str, Array], classes: tuple[ClassInfo, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Give each object as a feature of GeoJSON; in memory is the window of one of them."""
+    """Give the objects as features of GeoJSON, block by block: by where their boxes begin."""
     ids = open_levels(folder / "instances")[0]
-    for row in range(len(table["id"])):
-        one = {name: values[row : row + 1] for name, values in table.items()}
-        top, left, bottom, right = (int(one[side][0]) for side in ("top", "left", "bottom", "right"))
-        plane = int(one["plane"][0]) if plan.is_stack else 0
-        window = plan.read(ids, plane, (slice(top, bottom), slice(left, right)))
-        alone = np.where(window == one["id"][0], window, 0)
-        shown = plane if plan.is_stack else None
-        yield from features(alone, one, classes, plane=shown, origin=(top, left))
+    for plane in range(plan.planes):
+        for window in plan.windows:
+            rows = _begin_in(window, table, plane if plan.is_stack else None)
+            # Boxes that end soon after the block are read with it, larger ones alone.
+            soon = (table["bottom"][rows] <= window[0].stop + plan.block[0]) & (
+                table["right"][rows] <= window[1].stop + plan.block[1]
+            )
+            for group in ([rows[soon]] if soon.any() else []) + [
+                rows[i : i + 1] for i in np.flatnonzero(~soon)
+            ]:
+                yield from _features_of(plan, ids, {k: v[group] for k, v in table.items()}, plane, classes)
+
+
+def _begin_in(window: Window, table: dict[str, Array], plane: int | None) -> Array:
+    """Rows of the objects whose box begins in a window."""
+    here = np.ones(len(table["id"]), bool) if plane is None else table["plane"] == plane
+    for side, inside in zip(("top", "left"), window, strict=True):
+        here &= (table[side] >= inside.start) & (table[side] < inside.stop)
+    return np.flatnonzero(here)
+
+
+def _features_of(
+    plan: BlockPlan, ids: Any, objects: dict[str, Array], plane: int, classes: tuple[ClassInfo, ...]
+) -> Iterator[dict[str, Any]]:
+    top, left = int(objects["top"].min()), int(objects["left"].min())
+    bottom, right = int(objects["bottom"].max()), int(objects["right"].max())
+    window = plan.read(ids, plane, (slice(top, bottom), slice(left, right)))
+    alone = np.where(np.isin(window, objects["id"]), window, 0)
+    shown = plane if plan.is_stack else None
+    yield from features(alone, objects, classes, plane=shown, origin=(top, left))
 
 
 def picture_step(plan: BlockPlan) -> int:

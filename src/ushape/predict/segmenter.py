@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ushape.backends import Backend, Engine, Precision, start
+from ushape.backends import Backend, Engine, Precision, find_device, start
 from ushape.checkpoint import load_model, model_hash
 from ushape.config import ModelHeader, PixelSize, parse_bytes
 from ushape.errors import CheckpointError
@@ -58,7 +58,8 @@ class Segmenter:
         self, network: Network, header: ModelHeader, *, device: str = "auto", engine: Engine = "auto"
     ) -> None:
         self.network, self.header, self.device, self.engine = network, header, device, engine
-        self._backends: dict[tuple[Precision, bytes], Backend] = {}
+        self._backends: dict[Precision, Backend] = {}
+        self._for_int8: tuple[Any, Backend] | None = None
 
     @classmethod
     def load(cls, model: str | Path, *, device: str = "auto", engine: Engine = "auto") -> "Segmenter":
@@ -138,28 +139,35 @@ class Segmenter:
         if size is not None:
             opened = replace(opened, pixel_size_um=size)
         how = how.changed(postprocessing or {})
-        mean, tiles = Average(average, average_of), partial(self._typical_tiles, opened, factors)
-        backend = self.backend(precision, tiles)
+        mean = Average(average, average_of)
+        content = hashlib.sha256(opened.array.tobytes()).digest() if precision == "int8" else b""
+        tiles = partial(self._typical_tiles, opened, factors)
+        backend = self.backend(precision, tiles, (content, opened.array.shape, factors))
         return Segmentation(opened, self.header, backend, budget, progress, factors, how, mean)
 
-    def backend(self, precision: Precision = "auto", tiles: Callable[[], list[Array]] = list) -> Backend:
-        """What computes the network in this precision; made once, in int8 for each set of tiles.
+    def backend(
+        self, precision: Precision = "auto", tiles: Callable[[], list[Array]] = list, image: Any = None
+    ) -> Backend:
+        """What computes the network in this precision; made once, in int8 for each image.
 
         Parameters
         ----------
         precision : {"auto", "fp32", "bf16", "int8", "fp64"}
         tiles : callable
             Gives the tiles that "int8" is quantised on; see `OpenVINOBackend`.
+        image : object
+            What tells the image that they come from.
         """
-        examples = tiles() if precision == "int8" else []
-        key = precision, hashlib.sha256(b"".join(tile.tobytes() for tile in examples)).digest()
-        if key not in self._backends:
-            # One for int8 is kept: each image has another one.
-            self._backends = {known: it for known, it in self._backends.items() if known[0] != precision}
-            self._backends[key] = start(
-                self.network, self.device, precision, engine=self.engine, tiles=examples
-            )
-        return self._backends[key]
+        if precision == "int8":
+            if self._for_int8 is None or self._for_int8[0] != image:
+                self._for_int8 = image, self._start(precision, tiles())
+            return self._for_int8[1]
+        if precision not in self._backends:
+            self._backends[precision] = self._start(precision, [])
+        return self._backends[precision]
+
+    def _start(self, precision: Precision, tiles: list[Array]) -> Backend:
+        return start(self.network, self.device, precision, engine=self.engine, tiles=tiles)
 
     def _typical_tiles(self, image: Image, scale: Scale) -> list[Array]:
         planes, _ = channels_for(image, self.header.architecture.in_channels)
@@ -188,15 +196,19 @@ def _hash(model: str, changed_ns: int, size: int) -> str:
     return model_hash(model)
 
 
-@lru_cache(maxsize=1)
 def loaded(model: str, identity: str, device: str) -> Segmenter:
-    """Load a model file once in each process.
+    """Load a model file, the last one of a process but once.
 
     Raises
     ------
     CheckpointError
         If its hash is another one: on another machine the same name may mean another file.
     """
+    return _loaded(model, identity, str(find_device(device)))  # "auto" is one of them
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, identity: str, device: str) -> Segmenter:
     found = identity_of(model)
     if found != identity:
         raise CheckpointError(

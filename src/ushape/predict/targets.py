@@ -1,6 +1,7 @@
 """Which images are predicted, and which files their results become."""
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import glob
@@ -95,7 +96,34 @@ def unfinished(targets: Targets) -> Path:
 def is_unfinished(targets: Targets) -> bool:
     """Whether a run was interrupted that can be gone on with."""
     folder = unfinished(targets)
-    return (folder / "plan.json").exists() and any((folder / it).exists() for it in ("classes", "whole.json"))
+    return (folder / "plan.json").exists() and any([*folder.glob("*/classes"), *folder.glob("whole.json")])
+
+
+def aside(targets: Targets) -> Targets:
+    """Names in a hidden folder beside the results, for a process that may be killed while it writes."""
+    folder = targets["json"].with_name(f".{targets['json'].stem}.in-hand")
+    return {kind: folder / target.name for kind, target in targets.items()}
+
+
+def move(folder: Path, targets: Targets) -> None:
+    """Give results their names, all but the record; they are called by their kinds in `folder`.
+
+    What is not there was moved before: after a kill in the middle it goes on.
+    """
+    for kind, target in targets.items():
+        made = folder / kind
+        if target.suffix == ".tif":
+            made = made.with_suffix(".tif")
+        if kind != "json" and made.exists():
+            replace(made, target)
+
+
+def replace(made: Path, target: Path) -> None:
+    """Give a file or a folder its name, in place of what has it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+    made.replace(target)
 
 
 def _frame_targets(path: Path, folder: Path, planes: int) -> Targets:

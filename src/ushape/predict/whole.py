@@ -1,5 +1,6 @@
 """An image in memory, from file to files."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ushape.errors import DataError
+from ushape.errors import ConfigError, DataError
 from ushape.io import (
     ImageSize,
     read_image,
@@ -23,7 +24,7 @@ from ushape.predict.record import how_entry, image_entry, object_rows, record_of
 from ushape.predict.segmentation import Segmentation
 from ushape.predict.segmenter import loaded
 from ushape.predict.settings import Settings
-from ushape.predict.targets import OF_OBJECTS, Targets, all_or_none
+from ushape.predict.targets import OF_OBJECTS, Targets, all_or_none, aside, replace
 
 _LARGEST_CTC_ID = 65535
 
@@ -75,6 +76,37 @@ def predict_whole(
         record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
         write_json(targets["json"], record)
     return record
+
+
+def predict_aside(settings: Settings, path: Path, targets: Targets) -> dict[str, Any]:
+    """Do the same in a worker, which may be killed: under other names, which `take` then changes."""
+    hidden = aside(targets)
+    shutil.rmtree(hidden["json"].parent, ignore_errors=True)  # of a worker that was killed
+    return predict_whole(settings, path, hidden)
+
+
+def take(path: Path, targets: Targets) -> None:
+    """Give results of `predict_aside` their names, the record last.
+
+    Raises
+    ------
+    ConfigError
+        If they are not there: the worker wrote into another file system.
+    """
+    hidden = aside(targets)
+    if not hidden["json"].exists():
+        raise ConfigError(
+            f"results of {path} that a worker wrote are not to be seen here; workers must see the folder of "
+            "the results under the same name"
+        )
+    for kind, target in sorted(targets.items(), key=lambda item: item[0] == "json"):
+        replace(hidden[kind], target)
+    hidden["json"].parent.rmdir()
+
+
+def drop(targets: Targets) -> None:
+    """Take away what a worker left that did not come to its end."""
+    shutil.rmtree(aside(targets)["json"].parent, ignore_errors=True)
 
 
 def _record(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]:
