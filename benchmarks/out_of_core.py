@@ -117,13 +117,13 @@ def compared(folder: Path, image, network: UNet) -> float:
 
 
 def killed(folder: Path, max_memory: str) -> str:
-    done = folder / "out" / ".a.unfinished" / "done"
+    unfinished, notes = folder / "out" / ".a.unfinished", "*/done/0*.json"
     process = subprocess.Popen(command(folder, max_memory))
-    while len(list(done.glob("0*.json"))) < 2 and process.poll() is None:
+    while len(list(unfinished.glob(notes))) < 2 and process.poll() is None:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    there = {path: path.stat().st_mtime_ns for path in done.glob("0*.json")}
+    there = {path: path.stat().st_mtime_ns for path in unfinished.glob(notes)}
     process = subprocess.Popen(command(folder, max_memory))
     again = 0
     while process.poll() is None:  # a block computed twice is noted twice

@@ -23,7 +23,7 @@ from ushape.config import EncoderUNetConfig, ModelHeader, Normalization, Postpro
 from ushape.errors import CheckpointError, ConfigError, ImageFormatError, OutputError, ShapeError
 from ushape.io import LargeImage, create_store, read_image, read_labels
 from ushape.models import EncoderUNet
-from ushape.predict import Segmenter, blocks, files, large, large_pictures, predict_files, targets
+from ushape.predict import Segmenter, block_task, blocks, files, large, large_pictures, predict_files, targets
 from ushape.predict import segmenter as segmenter_module
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.plane_statistics import normalization_of
@@ -228,9 +228,9 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
     plan = BlockPlan.model_validate_json(json.dumps(plan.model_dump(mode="json")))
     blocks.create_results(plan, folder, segmenter.header)
     for number in reversed(range(len(plan))):
-        blocks.compute_block(str(model), str(path), plan, number, str(folder))
+        block_task.compute_block(str(model), str(path), plan, number, str(folder))
     written = {it: it.read_bytes() for it in folder.rglob("*") if it.is_file()}
-    blocks.compute_block(str(model), str(path), plan, 1, str(folder))
+    block_task.compute_block(str(model), str(path), plan, 1, str(folder))
     assert {it: it.read_bytes() for it in folder.rglob("*") if it.is_file()} == written
     assert set(blocks.done_blocks(folder)) == {*range(len(plan))}
     for keep, chunk, block in zip(plan.keep, plan.chunk, plan.block, strict=True):
@@ -241,19 +241,19 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
     save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.0))  # where a worker looks
     segmenter_module._loaded.cache_clear()
     with pytest.raises(CheckpointError, match="but the run began with"):
-        blocks.compute_block(str(model), str(path), plan, 1, str(folder))
+        block_task.compute_block(str(model), str(path), plan, 1, str(folder))
     save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.5))
     other = plan.model_copy(update={"engine": "abacus 1"})
     with pytest.raises(ConfigError, match=r"computes with .*, but the run began with abacus 1"):
-        blocks.compute_block(str(model), str(path), other, 1, str(folder))
+        block_task.compute_block(str(model), str(path), other, 1, str(folder))
     with pytest.raises(ConfigError, match=r"plan\.json is not to be seen on "):
-        blocks.compute_stored_block(str(model), str(path), str(folder), plan.run, 1)
+        block_task.compute_stored_block(str(model), str(path), str(folder), plan.run, 1)
     (folder / "plan.json").write_text(json.dumps(plan.model_dump(mode="json")))
     with pytest.raises(ConfigError, match="holds another run by now"):
-        blocks.compute_stored_block(str(model), str(path), str(folder), "earlier", 1)
+        block_task.compute_stored_block(str(model), str(path), str(folder), "earlier", 1)
     write_ome_zarr(tmp_path / "a.zarr", grey[::-1], "YX", "0.5")
     with pytest.raises(ImageFormatError, match="is not the image that the run began with"):
-        blocks.compute_block(str(model), str(path), plan, 1, str(folder))
+        block_task.compute_block(str(model), str(path), plan, 1, str(folder))
 
 
 def test_what_a_task_of_a_run_given_up_still_writes_is_lost(model, grey, tmp_path, small_blocks):
@@ -269,7 +269,7 @@ def test_what_a_task_of_a_run_given_up_still_writes_is_lost(model, grey, tmp_pat
     large._start(folder, plan, segmenter.header)
     large._start(folder, plan.model_copy(update={"run": "later"}), segmenter.header)
     with pytest.raises(FileNotFoundError):
-        blocks.compute_block(str(model), str(path), plan, 0, str(folder / plan.run))
+        block_task.compute_block(str(model), str(path), plan, 0, str(folder / plan.run))
     assert sorted(it.name for it in folder.iterdir()) == ["later", "plan.json"]
 
 

@@ -30,11 +30,9 @@ from ushape.io import (
     write_pyramid,
 )
 from ushape.predict.averaging import Average
+from ushape.predict.block_task import backend_for, compute_block, compute_stored_block
 from ushape.predict.blocks import (
     BlockPlan,
-    backend_for,
-    compute_block,
-    compute_stored_block,
     create_results,
     done_blocks,
     normalizations_of,
