@@ -91,8 +91,12 @@ class Geometry(ABC):
         """Pixels that an inner tile of `tile` input pixels has as the whole image would; 0 if none."""
 
     @abstractmethod
+    def tile_size(self, keep: int, length: int) -> int:
+        """Input pixels of a tile that keeps `keep` of an image side of `length` pixels, or all of it."""
+
     def smallest_tile(self, length: int) -> int:
         """Input pixels of the smallest tile of an image side of `length` pixels."""
+        return self.tile_size(min(length, self.period), length)
 
     @property
     def shrink(self) -> int:
@@ -215,9 +219,9 @@ class PaddedGeometry(Geometry):
         """See `Geometry`."""
         return max(tile - 2 * self.whole_halo, 0)
 
-    def smallest_tile(self, length: int) -> int:
-        """See `Geometry`."""
-        return min(length, self.period + 2 * self.whole_halo)
+    def tile_size(self, keep: int, length: int) -> int:
+        """See `Geometry`; at the border of the image a tile reads one halo less."""
+        return length if keep >= length else min(length, keep + 2 * self.whole_halo)
 
     @cached_property
     def _reach(self) -> int | str:
@@ -289,9 +293,9 @@ class UnpaddedGeometry(Geometry):
         valid, _ = self.nearest_valid_sizes(tile)
         return 0 if valid is None else self.output_size(valid)
 
-    def smallest_tile(self, length: int) -> int:
+    def tile_size(self, keep: int, length: int) -> int:
         """See `Geometry`."""
-        return self.input_size(min(length, self.period))
+        return self.input_size(min(keep, length))
 
     @property
     def step(self) -> int:

@@ -1,5 +1,8 @@
 """Tile plans by hand-computed numbers, mirroring against numpy's own padding, every pixel kept once."""
 
+from itertools import product
+from math import ceil
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,8 +80,31 @@ def test_memory_plan_takes_the_whole_image_if_it_fits(paper):
 
 def test_memory_plan_cuts_evenly(paper):
     plan = plan_for_memory(400, 400, paper, 1.0, 572**2)
-    assert plan.keep == (208, 208), "two tiles of 208 and 192, not of 384 and 16"
+    assert plan.keep == (400, 208), "two tiles, 208 and 192 wide: not of 384 and 16, and not four squares"
     assert plan.reason.startswith("as large as")
+
+
+@given(
+    height=st.integers(1, 900),
+    width=st.integers(1, 900),
+    depth=st.integers(1, 4),
+    pixels=st.integers(60_000, 400_000),
+)
+def test_no_plan_of_equal_tiles_reads_less(height, width, depth, pixels):
+    """Every other plan, tried one by one, that cuts each axis into tiles as equal as can be."""
+    geometry = UNet(width=1, depth=depth).geometry
+
+    def read(plan):
+        return sum(row.read * column.read for row, column in plan.tiles)
+
+    found = plan_for_memory(height, width, geometry, 1.0, pixels)
+    period = geometry.period
+    keeps = [
+        sorted({ceil(ceil(side / n) / period) * period for n in range(1, ceil(side / period) + 1)})
+        for side in (height, width)
+    ]
+    plans = (plan_tiles(height, width, keep, geometry) for keep in product(*keeps))
+    assert read(found) == min(read(p) for p in plans if p.input[0] * p.input[1] <= pixels)
 
 
 def test_memory_plan_of_a_strip_uses_what_the_short_side_leaves(paper):
@@ -89,7 +115,7 @@ def test_memory_plan_of_a_strip_uses_what_the_short_side_leaves(paper):
 
 def test_memory_plan_stops_at_the_largest_useful_tile(paper):
     plan = plan_for_memory(10_000, 10_000, paper, 1.0, 1e12, largest=700)
-    assert max(plan.input) <= 700
+    assert plan.input[0] * plan.input[1] <= 700**2
     assert plan.reason == "larger than 700 x 700 px is no faster"
 
 
