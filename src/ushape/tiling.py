@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import isqrt
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,8 @@ Read = Callable[[int, int, int, int], Array]
 LARGEST_TILE = 1084
 """Side, in input pixels, of the largest tile that is worth its memory.
 
-The margin costs less the larger the tile: the paper's network multiplies 0.999 million times per output pixel
-at 572, 0.839 at 1084, 0.78 at 2108. But larger maps leave the caches: measured in processor seconds a
-megapixel (2 cores, bf16) 15.8 at 572, 16.5 at 860, 19.1 at 1084; per second 0.14 Mpx at 572, 0.15 at 1084
-and 0.12 at 2108, which takes four times the memory, 4 to 7 GB.
+The margin costs less the larger the tile, but larger maps leave the caches: measured (2 cores, bf16) 0.14
+megapixels a second at 572, 0.15 at 1084, and 0.12 at 2108, which takes four times the memory, 4 to 7 GB.
 """
 
 
@@ -205,10 +204,9 @@ def plan_for_memory(
     *,
     largest: int = LARGEST_TILE,
 ) -> TilePlan:
-    """Cut an image into tiles that a memory budget allows, and that together read the fewest pixels.
+    """Cut an image into nearly equal tiles that a memory budget allows, and that together read least.
 
-    A network takes nearly the same time for each pixel that it reads, so this plan is the fastest one. Tiles
-    may be longer than wide; all have nearly the same size.
+    A network takes nearly the same time for each pixel that it reads, so this plan is the fastest one.
 
     Parameters
     ----------
@@ -232,18 +230,16 @@ def plan_for_memory(
     """
     _require_pixels(min(height, width))
     affordable = int(max_memory // bytes_per_input_pixel)
-    whole_height, whole_width = geometry.input_size(height), geometry.input_size(width)
-    if isinstance(geometry, PaddedGeometry) and whole_height * whole_width > largest**2:
-        largest = _largest_padded(whole_height * whole_width, largest, geometry)
-    pixels = min(affordable, largest**2)
-    keep = _least_reading(height, width, pixels, geometry)
+    whole = geometry.input_size(height) * geometry.input_size(width)
+    if isinstance(geometry, PaddedGeometry) and whole > largest**2:
+        largest = _largest_padded(whole, largest, geometry)
+    keep = _least_reading(height, width, min(affordable, largest**2), geometry)
     if not all(keep):
-        sides = [geometry.smallest_tile(length) for length in (height, width)]
-        needed = sides[0] * sides[1] * bytes_per_input_pixel
-        missing = (needed - max_memory) / 1e6 + 1
+        needed = geometry.smallest_tile(height) * geometry.smallest_tile(width) * bytes_per_input_pixel
         raise TilingError(
             f"{max(max_memory, 0) / 1e6:.0f} MB are left for a tile, the smallest one takes "
-            f"{needed / 1e6:.0f} MB; raise the limit (--max-memory) by {missing:.0f} MB"
+            f"{needed / 1e6:.0f} MB; raise the limit (--max-memory) by "
+            f"{(needed - max_memory) / 1e6 + 1:.0f} MB"
         )
     if keep[0] >= height and keep[1] >= width:
         reason = "the whole image fits in one tile"
@@ -261,23 +257,20 @@ def _require_pixels(length: int) -> None:
 
 def _least_reading(height: int, width: int, pixels: int, geometry: Geometry) -> tuple[int, int]:
     """Height and width to keep, by tiles of at most so many input pixels; 0 if the smallest are larger."""
-    least, best = 0, (0, 0)
+    plans = []
     for tiles in range(1, -(-height // geometry.period) + 1):
-        keep_height = _even(height, tiles, geometry)
-        tile_height = geometry.tile_size(keep_height, height)
-        keep = keep_height, _widest_even(width, pixels // tile_height, geometry)
+        tall = _even(height, tiles, geometry)
+        keep = tall, _widest_even(width, pixels // geometry.tile_size(tall, height), geometry)
         if keep[0] >= height and keep[1] >= width:
-            return keep  # one tile reads less than any two
-        work = _read(height, keep[0], geometry) * _read(width, keep[1], geometry) if keep[1] else 0
-        if work and (not least or work < least):
-            least, best = work, keep
-    return best
+            return keep  # reads less than any two
+        if keep[1]:
+            plans.append((_read(height, keep[0], geometry) * _read(width, keep[1], geometry), keep))
+    return min(plans, key=itemgetter(0), default=(0, (0, 0)))[1]
 
 
 def _even(length: int, tiles: int, geometry: Geometry) -> int:
     """Pixels that each of so many tiles keeps of an axis: a whole number of periods."""
-    share = -(-length // tiles)
-    return -(-share // geometry.period) * geometry.period
+    return -(-length // (tiles * geometry.period)) * geometry.period
 
 
 def _widest_even(length: int, tile: int, geometry: Geometry) -> int:
@@ -289,17 +282,12 @@ def _widest_even(length: int, tile: int, geometry: Geometry) -> int:
 
 
 def _read(length: int, keep: int, geometry: Geometry) -> int:
-    """Input pixels of all tiles along an axis."""
     whole, rest = divmod(length, keep)
     return whole * geometry.tile_size(keep, length) + (geometry.tile_size(rest, length) if rest else 0)
 
 
 def _largest_padded(pixels: int, largest: int, geometry: PaddedGeometry) -> int:
-    """Side of the largest tile of a padded network, for an image of so many pixels.
-
-    Half of each side is then kept at least, however far the network looks; an image that cannot be cut is
-    taken whole.
-    """
+    """Side of the largest tile of a padded network: half of it is kept; what cannot be cut is taken whole."""
     return isqrt(pixels) + 1 if geometry.halo is None else max(largest, 4 * geometry.whole_halo)
 
 
