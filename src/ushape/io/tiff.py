@@ -119,7 +119,7 @@ def _described(path: Path) -> Iterator[tuple[tifffile.TiffFile, Any, Decoded]]:
         _require_complete(tif, series, log)
         page: Any = series.keyframe
         _require_known_colour(page)
-        shape, axes = series.get_shape(False), series.get_axes(False)
+        shape, axes = _unsqueezed(series)
         if 0 in shape or axes.count("Y") != 1 or axes.count("X") != 1:
             raise ImageFormatError(f"holds no image: its data have the shape {shape}; export it again")
         yield (
@@ -137,9 +137,17 @@ def _described(path: Path) -> Iterator[tuple[tifffile.TiffFile, Any, Decoded]]:
         )
 
 
+def _unsqueezed(series: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and axes of a series, those of length 1 included."""
+    if hasattr(series, "get_shape"):  # tifffile before 2026.9
+        return series.get_shape(False), series.get_axes(False)
+    return series.shape, series.axes
+
+
 def _only_series(tif: tifffile.TiffFile) -> Any:
     """The image of the file; thumbnails and the label of a slide are left aside."""
-    first, *others = tif.series
+    # From 2026.9 on tifffile squeezes series as a whole, before that what they are asked for.
+    first, *others = tif.series(squeeze=False) if callable(tif.series) else tif.series
     if first.kind in {"generic", "uniform", "shaped", "ome", "imagej"}:
         images = 1 + sum(not series.keyframe.is_reduced for series in others)
         if images > 1:
