@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from ushape.errors import ConfigError
 
 _SECONDS_FOR_SCHEDULER = 5
 _SECONDS_FOR_WORKERS = 60
+_SECONDS_BETWEEN_LOOKS = 0.02
 _LOGGERS = tuple(f"distributed{name}" for name in ("", ".client", ".core", ".comm", ".nanny", ".scheduler"))
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -63,8 +65,8 @@ class Cluster:
         Raises
         ------
         ConfigError
-            If workers die over and over in one task, the scheduler goes, or a worker has another version of
-            this package.
+            If workers die over and over in one task, all of them or the scheduler go and do not come back, or
+            a worker has another version of this package.
         Exception
             What a task raised. Tasks that wait are dropped then; those that run go on to their end.
         """
@@ -75,10 +77,24 @@ class Cluster:
             for number, words in enumerate(arguments)
         }
         try:
-            for future in as_completed([*futures], loop=self._client.loop):
+            completed = as_completed([*futures], loop=self._client.loop)
+            while completed.count():
+                self._wait_while_there_are_workers(completed.has_ready)
+                future = next(completed)
                 yield futures[future], _result(future)
         finally:
             self._client.cancel([*futures])
+
+    def _wait_while_there_are_workers(self, is_ready: Callable[[], bool]) -> None:
+        """Wait for a task, however long it takes, but not for workers that do not come back."""
+        looked = time.monotonic()
+        while not is_ready():
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            if time.monotonic() - looked > _SECONDS_FOR_WORKERS:
+                _wait_for(
+                    self._client, 1, "no worker is left; start some, and give the same command to go on"
+                )
+                looked = time.monotonic()
 
 
 def _alone(version: str, task: Callable[..., Any], *words: Any) -> Any:

@@ -163,6 +163,18 @@ def test_a_scheduler_that_goes_ends_the_run_with_one_line():
             next(tasks)
 
 
+def test_workers_that_are_gone_are_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr("ushape.cluster._SECONDS_FOR_WORKERS", 2)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as elsewhere,
+        connected_cluster(elsewhere.scheduler_address) as cluster,
+    ):
+        assert [*cluster.run(abs, [(-1,)])] == [(0, 1)]
+        elsewhere.scale(0)
+        with pytest.raises(ConfigError, match=r"no worker is left; start some, .*waited 2 s"):
+            [*cluster.run(abs, [(-1,)])]
+
+
 def test_no_worker_joins(monkeypatch):
     monkeypatch.setattr("ushape.cluster._SECONDS_FOR_WORKERS", 1)
     with (
