@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
+import tifffile
 from PIL import Image
 
 from ushape import EncoderUNet
@@ -59,6 +60,62 @@ def test_an_image_of_odd_size_is_predicted(run, ushape, tmp_path):
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out" / "odd_classes.png") as classes:
         assert classes.size == (83, 61)
+
+
+@pytest.fixture
+def trained_for(discs, ushape, weights, tmp_path):
+    """Train with the encoder and more options; returns the model of the last step."""
+
+    def train(name, *options):
+        words = ("--output", tmp_path / name, "--encoder-weights", weights, "--device", "cpu")
+        done = ushape("train", discs, "--model", NAME, *words, *options)
+        assert done.returncode == 0, done.stderr
+        return tmp_path / name / "last.safetensors"
+
+    return train
+
+
+def test_a_run_is_gone_on_with(trained_for):
+    trained_for("run", "--steps", 2)
+    last = trained_for("run", "--steps", 4, "--resume")
+    assert read_header(last).provenance["validation"]["step"] == 4
+
+
+def test_two_processes_train_one_network(trained_for):
+    header = read_header(trained_for("two", "--steps", 2, "--devices", 2))
+    assert header.architecture == EncoderUNetConfig(encoder=NAME)
+
+
+def test_folds_make_an_ensemble_that_predicts(trained_for, ushape, tmp_path, discs):
+    folder = trained_for("folds", "--steps", 2, "--folds", 2).parent
+    image = discs / "images" / "d0.png"
+    done = ushape("predict", folder / "model.safetensors", image, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out" / "d0_classes.png") as classes:
+        assert classes.size == (120, 96)
+
+
+def test_a_run_from_its_model_keeps_encoder_and_normalisation(run, discs, ushape, tmp_path):
+    words = ("--from", run / "model.safetensors", "--freeze-encoder", 2, "--steps", 2, "--device", "cpu")
+    done = ushape("train", discs, "--output", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    before, after = (read_header(path / "model.safetensors") for path in (run, tmp_path / "run"))
+    assert after.architecture == before.architecture
+    assert after.normalization == before.normalization
+    old, new = (load_model(path / "last.safetensors")[0].state_dict() for path in (run, tmp_path / "run"))
+    changed = {name for name in new if not np.array_equal(old[name], new[name])}
+    assert not [name for name in changed if name.startswith("encoder.model.conv_stem")]
+    assert [name for name in changed if name.startswith("encoder.model.blocks.4")]
+    assert [name for name in changed if name.startswith("decoder")]
+
+
+def test_an_image_of_16_bits_is_warned_of(run, ushape, tmp_path):
+    tifffile.imwrite(tmp_path / "deep.tif", np.full((40, 50), 3000, np.uint16), photometric="minisblack")
+    done = ushape("predict", run / "model.safetensors", tmp_path / "deep.tif", "--output", tmp_path / "out")
+    assert (
+        "grey values of type uint16 go, as they are, through a network that was trained on 8 bits"
+        in done.stdout
+    )
 
 
 def test_info_and_models_tell_the_cost(run, ushape):

@@ -68,7 +68,7 @@ def record_of(
         "postprocessing": None if postprocessing is None else postprocessing.model_dump(),
         "objects": None if table is None else len(table["id"]),
         "notes": [*notes, *_notes_on_pixels(size, table is not None)],
-        "warnings": _warnings(header, size, None if table is None else table["area_px"], scale),
+        "warnings": _warnings(header, image, None if table is None else table["area_px"], scale),
     }
 
 
@@ -138,12 +138,24 @@ def _notes_on_pixels(size: PixelSize | None, with_objects: bool) -> list[str]:
     return []
 
 
-def _warnings(header: ModelHeader, size: PixelSize | None, areas_px: Array | None, scale: Scale) -> list[str]:
-    """Warn of pixels or objects that are not as large as those of the training images."""
-    found = [pixel_size_mismatch(header, size, scale)]
+def _warnings(header: ModelHeader, image: dict[str, Any], areas_px: Array | None, scale: Scale) -> list[str]:
+    """Warn of grey values, pixels or objects that are not as those of the training images."""
+    found = [grey_value_mismatch(header, image["dtype"])]
+    found.append(pixel_size_mismatch(header, image["pixel_size_um"], scale))
     if areas_px is not None:
         found.append(diameter_mismatch(header, areas_px, scale))
     return [line for line in found if line is not None]
+
+
+def grey_value_mismatch(header: ModelHeader, dtype: str) -> str | None:
+    """Warn if grey values are taken as they are, and cannot be those of the training images, of 8 bits."""
+    if header.normalization.kind == "image" or dtype == "uint8":
+        return None
+    means = ", ".join(f"{mean:.0f}" for mean in header.normalization.mean or ())
+    return (
+        f"grey values of type {dtype} go, as they are, through a network that was trained on 8 bits, with "
+        f"means of {means}; bring the image to 0 .. 255 before"
+    )
 
 
 def class_areas(header: ModelHeader, counts: Sequence[int], size: PixelSize | None) -> list[dict[str, Any]]:
