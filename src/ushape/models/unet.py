@@ -6,6 +6,7 @@ The authors' released network `phseg_v5` differs in three places, marked "releas
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -258,7 +259,7 @@ class UNet(nn.Module):
     @property
     def geometry(self) -> UnpaddedGeometry:
         """Size arithmetic of this network, read off its layers."""
-        return UnpaddedGeometry(tuple(self._layers()))
+        return _geometry_of(tuple(self._layers()))
 
     def require_valid(self, image: Tensor) -> None:
         """Raise ShapeError unless `image` is a batch of tiles this network can take."""
@@ -309,3 +310,9 @@ def _steps(block: nn.Module) -> Iterator[Layer]:
             case Enlarge(factor=factor):
                 yield Layer("up", factor)
                 yield Layer("conv", factor + 1)
+
+
+@lru_cache(maxsize=16)
+def _geometry_of(layers: tuple[Layer, ...]) -> UnpaddedGeometry:
+    """Make what these layers mean for sizes once: every forward pass asks for it."""
+    return UnpaddedGeometry(layers)

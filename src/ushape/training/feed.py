@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
@@ -72,18 +73,23 @@ class TileData(LightningDataModule):
             self.dataset if self.maker is None else _Draws(self.dataset),
             batch_size=self.share,
             sampler=_Onwards(self),
-            collate_fn=_collate,
+            collate_fn=_collate if self.maker is None else _collate_to_arrays,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             worker_init_fn=_leave_ctrl_c_to_the_trainer,
             prefetch_factor=_AHEAD if self.workers else None,
-            # Pinned memory is copied to a GPU while that computes.
-            pin_memory=self.device.type == "cuda",
+            # Pinned memory is copied to a GPU while that computes; draws are too small for that to pay.
+            pin_memory=self.device.type == "cuda" and self.maker is None,
         )
 
     def on_after_batch_transfer(self, batch: Tile, dataloader_idx: int) -> Tile:
         """Make the tiles, if that is for the device to do."""
-        return batch if self.maker is None else self.maker(batch)
+        if self.maker is None:
+            return batch
+        arrays = {key: value for key, value in batch.items() if isinstance(value, np.ndarray)}
+        return self.maker(
+            batch | {key: torch.from_numpy(value).to(self.device) for key, value in arrays.items()}
+        )
 
 
 def share_of_step(tiles: int, processes: int) -> int:
@@ -141,6 +147,13 @@ def _collate(tiles: list[Tile]) -> Tile:
         # Deformations may differ in their number of control points: zeros then add nothing.
         batch[key] = pad_sequence(values, batch_first=True) if isinstance(first, Tensor) else values
     return batch
+
+
+def _collate_to_arrays(tiles: list[Tile]) -> Tile:
+    """The same in arrays: those go through the pipe of a worker, tensors through a file each."""
+    return {
+        key: value.numpy() if isinstance(value, Tensor) else value for key, value in _collate(tiles).items()
+    }
 
 
 def _workers_for(device: torch.device, is_on_device: bool) -> int:

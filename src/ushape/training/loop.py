@@ -43,7 +43,7 @@ def trainer_for(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=10,
+        log_every_n_steps=1,  # nothing goes that way, but Lightning warns of runs shorter than that
         num_sanity_val_steps=0,
     )
 

@@ -4,6 +4,7 @@ import copy
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from ushape.models import EncoderUNet, Member
 from ushape.training.budget import Budget, annealed
 from ushape.training.processes import total
 from ushape.training.recipe import Recipe
+
+LOG_EVERY = 10
+"""Steps from one loss in the TensorBoard events to the next."""
 
 
 class TrainingModule(LightningModule):
@@ -63,18 +67,27 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Take a step on a batch of tiles, in as many parts as the recipe says."""
-        # Keyed, not running on: a resumed run draws the same dropout as one that was not interrupted.
-        torch.manual_seed(int(generator(self.seed, int(batch["number"][0]), stream=1).integers(2**62)))
+        self._seed_dropout(int(batch["number"][0]))
         optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.zero_grad()
         loss = self._gradients(optimizer, batch["image"], batch["classes"], batch["weights"])
-        self.log("train/loss", loss)
         self._unread.append((self.global_step + 1, loss))
         # Reading a number waits for the device: on a GPU a step late, so that it has the next one to do.
         self._read_losses(but=1 if self.device.type == "cuda" else 0)
         optimizer.step()
         if self.average is not None:
             self._follow(self.average)
+
+    def _seed_dropout(self, number: int) -> None:
+        """Keyed, not running on: a resumed run draws the same dropout as one that was not interrupted."""
+        seed = int(generator(self.seed, number, stream=1).integers(2**62))
+        # Not `torch.manual_seed`: it notes a seed, and the stack, for each kind of device that is not in use.
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
 
     def _gradients(self, optimizer: LightningOptimizer, *batch: Tensor) -> Tensor:
         """Add up the gradients of the loss of a step, part by part; return the loss.
@@ -85,7 +98,8 @@ class TrainingModule(LightningModule):
         parts = list(zip(*(t.chunk(self.recipe.accumulate) for t in batch), strict=True))
         for number, (image, classes, weights) in enumerate(parts, start=1):
             # Processes exchange gradients once, when those of the last part have been added.
-            with optimizer.toggle_model(sync_grad=number == len(parts)):
+            is_last = number == len(parts)
+            with nullcontext() if is_last else optimizer.toggle_model(sync_grad=False):
                 logits = self._compute(image.contiguous(memory_format=training_format(self.device)))
                 loss = self._loss(logits, classes, weights, whole)
                 self.manual_backward(loss)
@@ -114,6 +128,9 @@ class TrainingModule(LightningModule):
                     f"training diverged: the loss is {self.last_loss} at step {step}; "
                     "try --recipe fast, or another --seed"
                 )
+            if step % LOG_EVERY == 0:
+                for logger in self.loggers:
+                    logger.log_metrics({"train/loss": self.last_loss}, step)
             self._losses += self.last_loss
             self._num_losses += 1
 
