@@ -59,15 +59,21 @@ def mirrored_out(backend: PyTorchBackend, image: Array) -> Array:
 
 def whole(backend: PyTorchBackend, image: Array, transform: Transform = D4[0]) -> Array:
     """One pass over the image, mirrored out, then transformed."""
-    turned = transform.undo(backend(transform(mirrored_out(backend, image))))
+    turned = turned_pass(backend, mirrored_out(backend, image), transform)
     return turned[:, : image.shape[1], : image.shape[2]]
+
+
+def turned_pass(backend: PyTorchBackend, image: Array, transform: Transform) -> Array:
+    """One pass over the transformed input, the result transformed back."""
+    found: Array = transform.undo(backend.logits(transform(torch.from_numpy(image.copy())))).numpy()
+    return found
 
 
 def ours(backend: PyTorchBackend, image: Array, keep: int, transform: Transform) -> Array:
     """Tiles as `predict` cuts and turns them."""
     plan = plan_tiles(*image.shape[1:], (keep, keep), backend.geometry)
     out = np.empty((2, *image.shape[1:]))
-    return run_tiled(image, lambda tile: transform.undo(backend(transform(tile))), plan, 2, out)
+    return run_tiled(image, lambda tile: turned_pass(backend, tile, transform), plan, 2, out)
 
 
 def stride_of_the_output(backend: PyTorchBackend, image: Array, keep: int) -> Array:

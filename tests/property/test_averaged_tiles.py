@@ -10,7 +10,7 @@ from test_tiled_equals_whole import DEPTHS, image_of, network, relative_differen
 
 from ushape.backends import PyTorchBackend
 from ushape.predict.averaging import AVERAGED, AVERAGES, D4, Average
-from ushape.predict.segmentation import probabilities_of
+from ushape.predict.segmentation import tile_probabilities
 from ushape.tiling import plan_tiles, run_tiled
 
 # The square's transforms in torch's words, none of which `averaging` uses, and how each is undone.
@@ -48,15 +48,8 @@ def averaged_whole(net, image, name, of):
 
 def averaged_tiles(backend, image, name, of, keep):
     plan = plan_tiles(*image.shape[1:], keep, backend.geometry)
-    whole_periods = 1 if backend.geometry.margin else backend.geometry.period
     average, out = Average(name, of), np.empty((2, *image.shape[1:]), image.dtype)
-    return run_tiled(
-        image,
-        lambda tile: average.probabilities(tile, backend, probabilities_of, whole_periods),
-        plan,
-        2,
-        out,
-    )
+    return run_tiled(image, lambda tile: tile_probabilities(tile, backend, average, 1.0), plan, 2, out)
 
 
 @settings(max_examples=25, deadline=None)  # the time of an example is the size of its image
@@ -126,15 +119,19 @@ def test_where_the_mirrored_poolings_lie_matters(width, is_equal):
 
 @pytest.mark.parametrize("transform", D4)
 def test_a_transform_is_undone(transform):
-    image = np.arange(2 * 3 * 5).reshape(2, 3, 5)
+    image = torch.arange(2 * 3 * 5).reshape(2, 3, 5)
     assert transform(image).shape == ((2, 5, 3) if transform.quarters % 2 else (2, 3, 5))
-    np.testing.assert_array_equal(transform.undo(transform(image)), image)
+    assert torch.equal(transform.undo(transform(image)), image)
+
+
+def bits(image):
+    return image.numpy().tobytes()
 
 
 def test_there_are_eight_and_seven_transforms():
-    image = np.arange(4).reshape(1, 2, 2)
-    seen = {name: {one(image).tobytes() for one in AVERAGES[name]} for name in AVERAGES}
+    image = torch.arange(4).reshape(1, 2, 2)
+    seen = {name: {bits(one(image)) for one in AVERAGES[name]} for name in AVERAGES}
     assert {name: len(versions) for name, versions in seen.items()} == {"none": 1, "paper": 7, "d4": 8}
-    assert seen["d4"] - seen["paper"] == seen["none"] == {image.tobytes()}
-    expected = [do(torch.from_numpy(image)).numpy().tobytes() for do, _ in VERSIONS["d4"]]
+    assert seen["d4"] - seen["paper"] == seen["none"] == {bits(image)}
+    expected = [bits(do(image)) for do, _ in VERSIONS["d4"]]
     assert seen["d4"] == set(expected)

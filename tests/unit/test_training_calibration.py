@@ -2,15 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ushape import metrics
 from ushape.config import IGNORE
 from ushape.data import Sample
-from ushape.predict.segmentation import probabilities_of
+from ushape.predict import segmentation
 from ushape.training import calibration
 from ushape.training.calibration import fit_temperature, tempered
 
 Array = np.ndarray
+
+
+def probabilities_of(logits: Array, temperature: float = 1.0) -> Array:
+    return segmentation.probabilities_of(torch.from_numpy(logits), temperature).numpy()
 
 
 def drawn(

@@ -4,6 +4,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ushape.geometry import Geometry
 
@@ -15,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Backend(Protocol):
-    """Compute the logits of a tile; NumPy in, NumPy out.
+    """Compute the logits of a tile: NumPy in and out, or tensors that stay on the device.
 
     Attributes
     ----------
@@ -52,6 +53,10 @@ class Backend(Protocol):
         -------
         ndarray of float32 (float64 in "fp64"), shape (K, h - 2 * margin, w - 2 * margin)
         """
+        ...
+
+    def logits(self, tile: Tensor) -> Tensor:
+        """Compute the logits of one tile that is on `device`, and leave them there; shapes as above."""
         ...
 
     @property

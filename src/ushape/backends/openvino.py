@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import ushape
 from ushape.backends.cache import cached, key_of
@@ -107,6 +108,10 @@ class OpenVINOBackend:
         batch = np.ascontiguousarray(tile[None], np.float32)
         logits = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
         return logits[0].copy()  # type: ignore[no-any-return]  # the next tile is computed in the same place
+
+    def logits(self, tile: Tensor) -> Tensor:
+        """Compute the logits of one tile; see `Backend`."""
+        return torch.from_numpy(self(tile.numpy()))
 
     @property
     def fixed_bytes(self) -> int:

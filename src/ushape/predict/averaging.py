@@ -24,19 +24,19 @@ raw scores over four mirrored inputs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from ushape.errors import ConfigError
+from ushape.tiling import mirrored
 
-Array = np.ndarray[Any, Any]
-Forward = Callable[[Array], Array]
+Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Transform:
-    """One of the eight transforms of the square, on the last two axes of an array.
+    """One of the eight transforms of the square, on the last two axes of a tensor.
 
     Attributes
     ----------
@@ -49,14 +49,14 @@ class Transform:
     quarters: int
     is_mirrored: bool
 
-    def __call__(self, image: Array) -> Array:
-        """Transform an array; a view, of height and width exchanged where `quarters` is odd."""
-        return np.rot90(image[..., ::-1] if self.is_mirrored else image, self.quarters, axes=(-2, -1))
+    def __call__(self, image: Tensor) -> Tensor:
+        """Transform a tensor; height and width are exchanged where `quarters` is odd."""
+        return torch.rot90(image.flip(-1) if self.is_mirrored else image, self.quarters, (-2, -1))
 
-    def undo(self, image: Array) -> Array:
-        """Bring back what was transformed; a view."""
-        turned = np.rot90(image, -self.quarters, axes=(-2, -1))
-        return turned[..., ::-1] if self.is_mirrored else turned
+    def undo(self, image: Tensor) -> Tensor:
+        """Bring back what was transformed."""
+        turned = torch.rot90(image, -self.quarters, (-2, -1))
+        return turned.flip(-1) if self.is_mirrored else turned
 
 
 D4 = tuple(Transform(quarters, is_mirrored) for is_mirrored in (False, True) for quarters in range(4))
@@ -101,13 +101,13 @@ class Average:
             raise ConfigError(f"the average of {self.of!r} is not known; use {' or '.join(AVERAGED)}")
 
     def probabilities(
-        self, tile: Array, logits_of: Forward, probabilities_of: Forward, whole_periods: int = 1
-    ) -> Array:
+        self, tile: Tensor, logits_of: Forward, probabilities_of: Forward, whole_periods: int = 1
+    ) -> Tensor:
         """Compute the averaged probabilities of one tile.
 
         Parameters
         ----------
-        tile : ndarray, shape (C, h, w)
+        tile : Tensor, shape (C, h, w)
             Both `h` and `w` are valid sizes of the network, in either order.
         logits_of : callable
             The network: takes a tile (C, h, w), gives (K, h - 2 * margin, w - 2 * margin).
@@ -119,24 +119,35 @@ class Average:
 
         Returns
         -------
-        ndarray, shape (max(K, 2), h - 2 * margin, w - 2 * margin)
+        Tensor, shape (max(K, 2), h - 2 * margin, w - 2 * margin)
         """
         beyond = [-size % whole_periods if self.name != "none" else 0 for size in tile.shape[1:]]
         if any(beyond):
-            tile = np.pad(tile, [(0, 0), (0, beyond[0]), (0, beyond[1])], mode="reflect")
+            tile = _mirrored_out(tile, *beyond)
         if self.of == "logits":
             found = probabilities_of(self._mean(logits_of, tile))
         else:
             found = self._mean(lambda version: probabilities_of(logits_of(version)), tile)
         return found[:, : found.shape[1] - beyond[0], : found.shape[2] - beyond[1]]
 
-    def _mean(self, forward: Forward, tile: Array) -> Array:
+    def _mean(self, forward: Forward, tile: Tensor) -> Tensor:
         """Mean of what `forward` makes of each version, one after the other: few results live at a time."""
         transforms = AVERAGES[self.name]
+        if self.name == "none":
+            return forward(tile)
         total = transforms[0].undo(forward(transforms[0](tile)))
         for transform in transforms[1:]:
             total = total + transform.undo(forward(transform(tile)))
         return total / len(transforms)
+
+
+def _mirrored_out(tile: Tensor, below: int, right: int) -> Tensor:
+    """Go on below and to the right as the mirror image, as often as it needs, unlike `F.pad`."""
+    rows, columns = (
+        torch.arange(size + more)[mirrored(0, size + more, size)]
+        for size, more in zip(tile.shape[1:], (below, right), strict=True)
+    )
+    return tile[:, rows][:, :, columns]
 
 
 NO_AVERAGE = Average()

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ushape import pictures
-from ushape.backends import Backend, resident_memory
+from ushape.backends import Backend, available_memory, resident_memory
 from ushape.config import ModelHeader, Postprocessing
 from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
@@ -184,7 +186,7 @@ class Segmentation:
         tables: list[dict[str, Array]] = []
         # A single plane is always kept: it is there anyway, and everything else follows from it.
         for place, plane in enumerate(self._each_plane(keep=probabilities or count == 1)):
-            classes[place] = plane.argmax(0)
+            classes[place] = most_probable(plane)
             if instances:
                 ids.append(self._find_objects(plane, self.postprocessing))
                 tables.append(self._measured(ids[-1], place, plane))
@@ -260,30 +262,32 @@ class Segmentation:
         count, channels, *size = self._planes.shape
         height, width = self._network_size
         # Beside the tile: the normalised plane, its probabilities, and the classes of all planes.
-        beside = (
-            height * width * 4 * (channels + self._channels) + math.prod(size) * count + backend.fixed_bytes
-        )
+        beside = height * width * 4 * (channels + self._channels) + math.prod(size) * count
         if self._is_scaled:  # the plane and its probabilities at both sizes, and what one axis gives
             beside += 4 * channels * height * max(width, size[1]) + 8 * self._channels * math.prod(size)
+        is_cpu = backend.device.type == "cpu"
         if max_memory is None:
             budget = backend.available_memory() / 2
         else:
-            budget = max_memory - (resident_memory() if backend.device.type == "cpu" else 0)
-        if self._is_scaled and beside > budget:
-            name, free = self.image.path or "the image", max(budget, 0) / 1e9
-            raise ConfigError(
-                f"scale {in_words(self.scale)} makes {name} {height} x {width} px, which takes "
-                f"{beside / 1e9:.1f} GB, but {free:.1f} GB are left; give a smaller --scale"
-            )
-        geometry = backend.geometry
+            budget = max_memory - (resident_memory() if is_cpu else 0)
+        if self._is_scaled:
+            self._require_memory(beside, budget if is_cpu else available_memory() / 2)
         return plan_for_memory(
             height,
             width,
-            geometry,
+            backend.geometry,
             backend.bytes_per_input_pixel,
-            budget - beside,
+            budget - backend.fixed_bytes - (beside if is_cpu else 0),  # on a GPU lies only the tile
             largest=backend.largest_tile,
         )
+
+    def _require_memory(self, needed: float, free: float) -> None:
+        if needed > free:
+            (height, width), name = self._network_size, self.image.path or "the image"
+            raise ConfigError(
+                f"scale {in_words(self.scale)} makes {name} {height} x {width} px, which takes "
+                f"{needed / 1e9:.1f} GB, but {max(free, 0) / 1e9:.1f} GB are left; give a smaller --scale"
+            )
 
     def _like_image(self, results: Array | None) -> Array:
         assert results is not None
@@ -295,31 +299,37 @@ def tile_probabilities(tile: Array, backend: Backend, average: Average, temperat
     softmax = partial(probabilities_of, temperature=temperature)
     geometry = backend.geometry
     whole_periods = 1 if geometry.margin else geometry.period
-    return average.probabilities(tile, backend, softmax, whole_periods)
+    with torch.inference_mode():
+        seen = torch.from_numpy(np.ascontiguousarray(tile)).to(backend.device)
+        found: Array = average.probabilities(seen, backend.logits, softmax, whole_periods).cpu().numpy()
+    return found
 
 
-def probabilities_of(logits: Array, temperature: float = 1.0) -> Array:
+def probabilities_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Probability of each class from the logits of a network.
 
     Parameters
     ----------
-    logits : ndarray of float, shape (K, H, W)
+    logits : Tensor of float, shape (K, ...)
     temperature : float
         Above 0; the higher, the less sure (Guo et al. 2017). The most probable class stays the same.
 
     Returns
     -------
-    ndarray of float, shape (K, H, W); (2, H, W) for K = 1
+    Tensor of float, shape (K, ...); (2, ...) for K = 1
         Softmax of logits / temperature over K classes (Ronneberger 2015, section 3); for K = 1 the sigmoid p
         as (1 - p, p).
     """
     if len(logits) == 1:  # sigmoid(x) is the softmax of (0, x)
-        logits = np.concatenate([np.zeros_like(logits), logits])
-    above = logits - logits.max(0)
-    if temperature != 1:
-        above /= logits.dtype.type(temperature)
-    exponentials = np.exp(above)
-    return exponentials / exponentials.sum(0)  # type: ignore[no-any-return]
+        logits = torch.cat([torch.zeros_like(logits), logits])
+    return (logits if temperature == 1 else logits / temperature).softmax(0)
+
+
+def most_probable(plane: Array) -> Array:
+    """Most probable class of each pixel, of equal ones the first, from probabilities (C, H, W): uint8."""
+    if len(plane) == 2:  # a fortieth of the time
+        return (plane[1] > plane[0]).astype(np.uint8)  # type: ignore[no-any-return]
+    return plane.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def most_probable_kinds(plane: Array) -> Array | None:

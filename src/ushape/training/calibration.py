@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ushape.config import IGNORE
 from ushape.data import Sample
@@ -31,7 +32,8 @@ def tempered(probabilities: Array, temperature: float) -> Array:
 
     Their logarithms are logits up to a constant of each pixel, which a softmax does not see.
     """
-    return probabilities_of(np.log(np.maximum(probabilities, _SMALLEST)), temperature)
+    logits = torch.from_numpy(np.log(np.maximum(probabilities, _SMALLEST)))
+    return probabilities_of(logits, temperature).numpy()
 
 
 def sampled(sample: Sample, probabilities: Array, most: int) -> tuple[Array, Array]:
