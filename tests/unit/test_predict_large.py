@@ -223,7 +223,7 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
             image, segmenter.backend("fp32"), segmenter.header,
             blocks.normalizations_of(image, segmenter.header),
             {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
-            resident=0, threshold=0.5, probabilities=False,
+            resident=0, how=Postprocessing(), probabilities=False,
         )  # fmt: skip
     plan = BlockPlan.model_validate_json(json.dumps(plan.model_dump(mode="json")))
     blocks.create_results(plan, folder, segmenter.header)
@@ -264,7 +264,7 @@ def test_what_a_task_of_a_run_given_up_still_writes_is_lost(model, grey, tmp_pat
             image, segmenter.backend("fp32"), segmenter.header,
             blocks.normalizations_of(image, segmenter.header),
             {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
-            resident=0, threshold=None, probabilities=False,
+            resident=0, how=None, probabilities=False,
         )  # fmt: skip
     large._start(folder, plan, segmenter.header)
     large._start(folder, plan.model_copy(update={"run": "later"}), segmenter.header)
@@ -278,7 +278,6 @@ def test_what_a_task_of_a_run_given_up_still_writes_is_lost(model, grey, tmp_pat
     [
         ({"layout": "ctc"}, "tNNN"),
         ({"scale": 0.5}, "--scale"),
-        ({"instances": True, "postprocessing": {"split": "distance"}}, "--split none"),
     ],
 )
 def test_what_blocks_cannot_do_is_refused_before_anything_is_made(options, words, model, grey, tmp_path):

@@ -5,6 +5,7 @@ from ushape.instances.finding import instances, kinds_of, require_applicable
 from ushape.instances.geojson import features
 from ushape.instances.measurements import measure, merged, sums_of, table_of
 from ushape.instances.regions import Numbering, Regions
+from ushape.instances.splitting import split
 
 __all__ = [
     "Numbering",
@@ -17,6 +18,7 @@ __all__ = [
     "outlines",
     "polygons",
     "require_applicable",
+    "split",
     "sums_of",
     "table_of",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError, ShapeError
-from ushape.instances.splitting import split_by_distance, split_by_probability
+from ushape.instances.splitting import split
 
 Array = np.ndarray[Any, Any]
 PixelSize = tuple[float, float]
@@ -73,10 +73,8 @@ def instances(
     ids = _components(kinds, how.connectivity)
     if how.fill_holes:
         ids = _filled(ids, how.connectivity)
-    if how.split == "probability":
-        ids = split_by_probability(ids, kinds, foreground, how.seed_threshold, how.connectivity)
-    elif how.split == "distance":
-        ids = split_by_distance(ids, kinds, how.seed_depth_px, how.connectivity)
+    if how.split != "none":
+        ids = split(ids, kinds, foreground, how)
     ids = _renumbered(ids, _kept(ids, how, pixel_size_um))
     # Once more, where a speck in a hole was dropped.
     return _filled(ids, how.connectivity) if how.fill_holes else ids

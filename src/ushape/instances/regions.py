@@ -50,7 +50,7 @@ class Regions:
     height, width : int
         Of the plane.
     postprocessing : Postprocessing
-        Without a split: a watershed needs more than regions.
+        But for its split: a watershed needs more than regions; see `predict.large_splitting`.
     pixel_size_um : tuple of float, optional
 
     Notes
@@ -83,8 +83,8 @@ class Regions:
 
         Parameters
         ----------
-        kinds : ndarray of uint8, shape (h, w)
-            Class of each pixel of an object, 0 for background.
+        kinds : ndarray of unsigned int, shape (h, w)
+            Class of each pixel of an object, or the part of a component; 0 for background.
         top, left : int
             Place of the block in the plane. Blocks of a line have the same height.
         """
@@ -128,8 +128,8 @@ class Regions:
         self._straight.append(_pairs((framed[1:], framed[:-1]), (framed[:, 1:], framed[:, :-1])))
         self._diagonal.append(_pairs((framed[1:, 1:], framed[:-1, :-1]), (framed[1:, :-1], framed[:-1, 1:])))
 
-    def numbered(self) -> Numbering:
-        """Join, fill, drop and number, when all blocks have been added."""
+    def numbered(self, *, is_filled: bool = False) -> Numbering:
+        """Join, fill (if not done before a split), drop and number, when all blocks have been added."""
         kinds, areas, first, at_border, inside = map(np.concatenate, zip(*self._rows, strict=True))
         straight, diagonal = _unique(*self._straight), _unique(*self._diagonal)
         whole = _joined(
@@ -149,7 +149,9 @@ class Regions:
         )
         first = _merged(np.minimum, whole, first, count, np.iinfo(np.int64).max)
         ids = np.where(plane.kinds > 0, np.arange(1, count + 1), 0)
-        ids = plane.kept(plane.filled(ids) if self.how.fill_holes else ids, self._smallest, self.how)
+        if self.how.fill_holes and not is_filled:
+            ids = plane.filled(ids)
+        ids = plane.kept(ids, self._smallest, self.how)
         if self.how.fill_holes:  # once more, where a speck in a hole was dropped
             ids = plane.filled(ids)
         objects = np.flatnonzero(ids == np.arange(1, count + 1))

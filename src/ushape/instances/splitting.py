@@ -5,8 +5,18 @@ from typing import Any, Literal
 import cc3d
 import numpy as np
 
+from ushape.config import Postprocessing
+
 Array = np.ndarray[Any, Any]
 Connectivity = Literal[4, 8]
+
+
+def split(ids: Array, kinds: Array, foreground: Array | None, how: Postprocessing) -> Array:
+    """Part components as `how.split` says; `foreground` is needed for "probability" alone."""
+    if how.split == "distance":
+        return split_by_distance(ids, kinds, how.seed_depth_px, how.connectivity)
+    assert foreground is not None
+    return split_by_probability(ids, kinds, foreground, how.seed_threshold, how.connectivity)
 
 
 def split_by_probability(
@@ -81,9 +91,21 @@ def _grown(seeds: Array, ids: Array, kinds: Array, landscape: Array, connectivit
 
         markers = np.where(contested, seeds, 0)
         objects += watershed(  # type: ignore[no-untyped-call]
-            landscape, markers, connectivity=steps, mask=contested
+            _seeds_first(landscape, markers), markers, connectivity=steps, mask=contested
         )
     return _line_by_line(objects, len(owners))
+
+
+def _seeds_first(landscape: Array, markers: Array) -> Array:
+    """The landscape with its seeds below everything, in the order of their pixels.
+
+    scikit-image floods equal heights in the order in which they were met, but has met all seeds at once:
+    which of those is first would depend on all other components.
+    """
+    places = np.flatnonzero(markers)
+    ordered = landscape.astype(np.float64)
+    ordered.ravel()[places] = landscape.min() - len(places) + np.arange(len(places))
+    return ordered
 
 
 def _planes_apart(ids: Array, kinds: Array, chosen: Array) -> list[Array]:

@@ -21,7 +21,7 @@ from ushape.io import LargeImage, open_levels, write_json, written_chunks
 from ushape.predict.averaging import Average
 from ushape.predict.blocks import BlockPlan, Window
 from ushape.predict.mirrored_window import mirrored_window
-from ushape.predict.segmentation import most_probable_kinds, tile_probabilities
+from ushape.predict.segmentation import most_probable, most_probable_kinds, tile_probabilities
 from ushape.predict.segmenter import Segmenter, loaded
 from ushape.predict.typical_tiles import typical_windows
 from ushape.tiling import Span, TilePlan, run_block
@@ -85,6 +85,8 @@ def compute_block(
     _write(Path(folder) / "classes", place, classes)
     if plan.threshold is not None:
         _write(Path(folder) / "kinds", place, out[1].astype(np.uint8))
+    if plan.foreground:
+        _write(Path(folder) / "foreground", place, out[2])
     if plan.probabilities:
         probabilities = out[-plan.channels :]
         everywhere = (slice(0, plan.channels), *place)
@@ -148,11 +150,13 @@ def backend_for(
 
 
 def _layers(probabilities: Array, plan: BlockPlan) -> Iterator[Array]:
-    """What is kept of the probabilities of a tile, in float32: class, kind of object, themselves."""
-    yield probabilities.argmax(0).astype(np.float32)
+    """What is kept of the probabilities of a tile, in float32: class, kind, foreground, themselves."""
+    yield most_probable(probabilities).astype(np.float32)
     if plan.threshold is not None:
         foreground = probabilities[1:].sum(0)
         yield kinds_of(foreground, plan.threshold, most_probable_kinds(probabilities)).astype(np.float32)
+        if plan.foreground:
+            yield foreground.astype(np.float32)
     if plan.probabilities:
         yield from probabilities.astype(np.float32)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ushape.backends import Backend, Precision
-from ushape.config import Frozen, ModelHeader, Normalization
+from ushape.config import Frozen, ModelHeader, Normalization, Postprocessing
 from ushape.errors import ConfigError
 from ushape.geometry import Geometry
 from ushape.io import LargeImage, create_store
@@ -30,6 +30,8 @@ _SHARE_OF_BLOCKS = 0.25
 """Share of the memory for the pixels of a block; the rest is for the network."""
 _BYTES_FOR_OBJECTS = 60
 """Memory that finding and measuring objects takes per pixel of a block: labels, frames and their pairs."""
+BYTES_FOR_PARTS = 110
+"""The same with a watershed: also a landscape, the order of its pixels and the queue of the flood."""
 _DECODED_AT_ONCE = 10
 """Chunks that zarr decodes at the same time."""
 
@@ -61,9 +63,11 @@ class BlockPlan(Frozen):
         Whether they are wanted.
     threshold : float, optional
         Of objects, if they are wanted.
+    foreground : bool
+        Whether a watershed will need the probability that a pixel is not background.
     """
 
-    format: Literal["ushape-blocks/2"] = "ushape-blocks/2"
+    format: Literal["ushape-blocks/3"] = "ushape-blocks/3"
     run: str
     settings: dict[str, Any]
     planes: int
@@ -83,11 +87,12 @@ class BlockPlan(Frozen):
     pixel_size_um: tuple[float, float] | None
     probabilities: bool = False
     threshold: float | None = None
+    foreground: bool = False
 
     @property
     def layers(self) -> int:
-        """Numbers that are kept of each pixel: class, kind of object, probabilities."""
-        return 1 + (self.threshold is not None) + self.channels * self.probabilities
+        """Numbers that are kept of each pixel: class, kind of object, foreground, probabilities."""
+        return 1 + (self.threshold is not None) + self.foreground + self.channels * self.probabilities
 
     def tiles(self, geometry: Geometry) -> TilePlan:
         """Tiles of a whole plane."""
@@ -149,10 +154,10 @@ def plan_blocks(
     max_memory: int | None,
     *,
     resident: int,
-    threshold: float | None,
+    how: Postprocessing | None,
     probabilities: bool,
 ) -> BlockPlan:
-    """Cut an image into blocks that memory allows.
+    """Cut an image into blocks that memory allows; `how` objects are found, if they are wanted.
 
     Raises
     ------
@@ -183,9 +188,12 @@ def plan_blocks(
     )
     # A single tile is as long as the image, which need not be a multiple of the period.
     keep = tuple(-(-side // geometry.period) * geometry.period for side in tile_plan.keep)
-    per_pixel = 4 * (2 + channels * probabilities) + 2 * size.channels * (size.dtype.itemsize + 4)
-    if threshold is not None:
-        per_pixel = max(per_pixel, _BYTES_FOR_OBJECTS)
+    foreground = how is not None and how.split == "probability"
+    per_pixel = 4 * (2 + foreground + channels * probabilities) + 2 * size.channels * (
+        size.dtype.itemsize + 4
+    )
+    if how is not None:
+        per_pixel = max(per_pixel, _BYTES_FOR_OBJECTS if how.split == "none" else BYTES_FOR_PARTS)
     side = min(LARGEST_BLOCK, int((_SHARE_OF_BLOCKS * max(room, 0) / per_pixel) ** 0.5))
     chunk, block = zip(
         *(
@@ -213,7 +221,8 @@ def plan_blocks(
         version=image.version or "0.5",
         pixel_size_um=image.pixel_size_um,
         probabilities=probabilities,
-        threshold=threshold,
+        threshold=None if how is None else how.threshold,
+        foreground=foreground,
     )
 
 
@@ -246,6 +255,8 @@ def create_results(plan: BlockPlan, folder: Path, header: ModelHeader) -> None:
     create_store(folder / "classes", axes, plan.shape, np.uint8, chunks, colors=colors, **options)
     if plan.threshold is not None:
         create_store(folder / "kinds", axes, plan.shape, np.uint8, chunks, **options)
+    if plan.foreground:
+        create_store(folder / "foreground", axes, plan.shape, np.float32, chunks, **options)
     if plan.probabilities:
         shape, chunks = (plan.channels, *plan.shape), (1, *chunks)
         create_store(folder / "probabilities", f"C{axes}", shape, np.float32, chunks, **options)

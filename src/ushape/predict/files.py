@@ -194,7 +194,7 @@ def predict_files(
         overwrite=overwrite,
     )
     for path in sorted(large):
-        _require_possible_in_blocks(path, settings, with_objects=bool(OF_OBJECTS & {*kinds}))
+        _require_possible_in_blocks(path, settings)
     if cluster is not None:
         settings = _for_workers(settings, cluster)
     results = {}
@@ -283,18 +283,12 @@ def _takes_blocks(path: Path, header: ModelHeader, max_memory: int | None) -> bo
     return plane + stack > (available_memory() if max_memory is None else max_memory) / 4
 
 
-def _require_possible_in_blocks(path: Path, settings: Settings, *, with_objects: bool) -> None:
+def _require_possible_in_blocks(path: Path, settings: Settings) -> None:
     asked = {"--layout ctc": settings.layout == "ctc", "--scale": settings.scale is not None}
     asked |= {"--pixel-size": settings.pixel_size is not None}
     for option, is_asked in asked.items():
         if is_asked:
             raise ConfigError(f"{path} is predicted block by block, which {option} cannot be; drop {option}")
-    split = settings.postprocessing.split
-    if with_objects and split != "none":
-        raise ConfigError(
-            f"{path} is predicted block by block, and a watershed (split {split}) needs the whole image; "
-            "add --split none"
-        )
 
 
 def _named(progress: Progress | None, image: str) -> Callable[[int, int], None] | None:

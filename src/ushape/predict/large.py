@@ -111,13 +111,13 @@ def predict_large(
                 same,
                 settings.max_memory,
                 resident=resident,
-                threshold=None if how is None else how.threshold,
+                how=how,
                 probabilities="probabilities" in targets,
             )
             _start(folder, plan, segmenter.header)
         kept, peak = _compute_missing(settings.model, path, plan, folder, cluster, progress)
         if not (folder / "whole.json").exists():
-            record = _finished(plan, folder / plan.run, image, segmenter, how, targets)
+            record = _finished(plan, folder / plan.run, image, segmenter, how, targets, settings.max_memory)
             record["model"] |= {"file": settings.model, "sha256": settings.identity}
             record["blocks"] |= {"kept_of_an_interrupted_run": kept}
             record |= speed(plan.planes * plan.height * plan.width, time.perf_counter() - started)
@@ -208,12 +208,13 @@ def _finished(
     segmenter: Segmenter,
     how: Postprocessing | None,
     targets: Targets,
+    max_memory: int | None,
 ) -> dict[str, Any]:
     """Make of the blocks what is asked for, under the names they will have, and the record."""
     areas = total_areas(json.loads(path.read_text()) for path in done_blocks(folder).values())
     header, table = segmenter.header, None
     if how is not None:
-        table = find_objects(plan, folder, image, how)
+        table = find_objects(plan, folder, image, how, max_memory)
         if "objects" in targets:
             write_csv(folder / "objects", *object_rows(table, header.classes))
         if "outlines" in targets:

@@ -1,5 +1,6 @@
 """Objects of a large image: numbered over its blocks, written and measured, with one block in memory."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ from ushape.config import Postprocessing
 from ushape.instances import Numbering, Regions, merged, sums_of, table_of
 from ushape.io import LargeImage, create_store, open_levels
 from ushape.predict.blocks import BlockPlan
+from ushape.predict.large_splitting import PartedPlanes
 
 Array = np.ndarray[Any, Any]
 _PERIMETER_SEES = 2
 """Pixels beyond a block that the perimeter of an object depends on."""
 
 
-def find_objects(plan: BlockPlan, folder: Path, image: LargeImage, how: Postprocessing) -> dict[str, Array]:
+def find_objects(
+    plan: BlockPlan, folder: Path, image: LargeImage, how: Postprocessing, max_memory: int | None
+) -> dict[str, Array]:
     """Number the objects of all planes, write their ids into `folder`, and measure them.
 
     Parameters
@@ -26,28 +30,43 @@ def find_objects(plan: BlockPlan, folder: Path, image: LargeImage, how: Postproc
     image : LargeImage
         For its grey values.
     how : Postprocessing
+    max_memory : int, optional
+        See `PartedPlanes`.
 
     Returns
     -------
     dict of ndarray
         The table, as `Segmentation.objects` gives it for an image in memory.
     """
-    kinds = open_levels(folder / "kinds")[0]
-    numberings = [_numbering(plan, plane, kinds, how) for plane in range(plan.planes)]
+    labels = open_levels(folder / "kinds")[0]
+    if how.split == "none":
+        numberings = [_gathered(plan, plane, labels, how).numbered() for plane in range(plan.planes)]
+    else:
+        parted = PartedPlanes(plan, folder, how, max_memory)
+        numberings = [_parted(plan, plane, labels, how, parted) for plane in range(plan.planes)]
+        labels = parted.labels
     ids = _create_ids(plan, folder, sum(one.number for one in numberings))
     before, tables = 0, []
     for plane, numbering in enumerate(numberings):
-        _write_ids(plan, plane, kinds, numbering, before, ids)
+        _write_ids(plan, plane, labels, numbering, before, ids)
         tables.append(_measured(plan, plane, ids, numbering, image))
         before += numbering.number
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
-def _numbering(plan: BlockPlan, plane: int, kinds: Any, how: Postprocessing) -> Numbering:
+def _gathered(plan: BlockPlan, plane: int, labels: Any, how: Postprocessing) -> Regions:
     regions = Regions(plan.height, plan.width, how, plan.pixel_size_um)
     for window in plan.windows:
-        regions.add(plan.read(kinds, plane, window), window[0].start, window[1].start)
-    return regions.numbered()
+        regions.add(plan.read(labels, plane, window), window[0].start, window[1].start)
+    return regions
+
+
+def _parted(plan: BlockPlan, plane: int, kinds: Any, how: Postprocessing, parted: PartedPlanes) -> Numbering:
+    """Number the parts of the components of a plane, in the order of `ushape.instances.instances`."""
+    whole = Postprocessing(connectivity=how.connectivity, fill_holes=how.fill_holes)
+    classes = parted.part(plane, kinds, _gathered(plan, plane, kinds, whole).numbered())
+    numbering = _gathered(plan, plane, parted.labels, how).numbered(is_filled=True)
+    return replace(numbering, classes=classes[numbering.classes])
 
 
 def _create_ids(plan: BlockPlan, folder: Path, number: int) -> Any:
@@ -63,10 +82,10 @@ def _create_ids(plan: BlockPlan, folder: Path, number: int) -> Any:
     )[0]
 
 
-def _write_ids(plan: BlockPlan, plane: int, kinds: Any, numbering: Numbering, before: int, ids: Any) -> None:
+def _write_ids(plan: BlockPlan, plane: int, labels: Any, numbering: Numbering, before: int, ids: Any) -> None:
     """Write the ids of a plane, numbered on from the planes before."""
     for number, window in enumerate(plan.windows):
-        found = numbering.ids(number, plan.read(kinds, plane, window)).astype(np.int64)
+        found = numbering.ids(number, plan.read(labels, plane, window)).astype(np.int64)
         place = plan.inside(plane, window)
         found = np.where(found > 0, found + before, 0).astype(ids.dtype)
         ids[place] = found.reshape([side.stop - side.start for side in place])
