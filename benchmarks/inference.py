@@ -119,12 +119,8 @@ def tile_by_tile(forward: Callable[[Array], Array]) -> Job:
 
 def monai_job(model: Path) -> Job:
     from monai.inferers import sliding_window_inference
-    from monai.networks.nets import BasicUNet
 
-    width = load_model(model)[0].top_channels[1]
-    features = [width * 2**level for level in range(5)]
-    torch.manual_seed(0)
-    network = BasicUNet(2, 1, 2, features=(*features, width)).eval()
+    network = monai_network(load_model(model)[0].top_channels[1])
 
     def job(source: Path, target: Path) -> None:
         image = torch.from_numpy(normalized(source)[None])
@@ -133,6 +129,14 @@ def monai_job(model: Path) -> Job:
             tifffile.imwrite(target, logits.softmax(1).argmax(1)[0].numpy().astype(np.uint8))  # type: ignore[union-attr]
 
     return job
+
+
+def monai_network(width: int) -> torch.nn.Module:
+    from monai.networks.nets import BasicUNet
+
+    torch.manual_seed(0)
+    features = [width * 2**level for level in range(5)]
+    return BasicUNet(2, 1, 2, features=(*features, width)).eval()
 
 
 def normalized(source: Path) -> Array:
