@@ -114,22 +114,25 @@ class TestCompiles:
         monkeypatch.setattr("shutil.which", lambda name: name)
 
     @pytest.mark.parametrize(
-        ("device", "steps", "seconds", "expected"),
+        ("device", "tiles", "steps", "seconds", "expected"),
         [
-            (CPU, 100_000, None, False),
-            (GPU, 4_999, None, False),
-            (GPU, 5_000, None, True),
-            (GPU, None, 1_199.0, False),
-            (GPU, None, 1_200.0, True),
+            (CPU, 8, 100_000, None, False),
+            (GPU, 8, 2_999, None, False),
+            (GPU, 8, 3_000, None, True),
+            (GPU, 7, 3_000, None, False),
+            (GPU, 8, None, 149.0, False),
+            (GPU, 8, None, 150.0, True),
         ],
     )
-    def test_by_itself_in_a_long_run_on_a_gpu(self, device, steps, seconds, expected) -> None:
-        assert compiles(None, device, steps=steps, seconds=seconds) is expected
+    def test_by_itself_in_a_long_run_of_many_tiles_on_a_gpu(
+        self, device, tiles, steps, seconds, expected
+    ) -> None:
+        assert compiles(None, device, tiles=tiles, steps=steps, seconds=seconds) is expected
 
     @pytest.mark.parametrize("device", [CPU, GPU])
     def test_as_asked(self, device) -> None:
-        assert compiles(True, device, steps=1, seconds=None)
-        assert not compiles(False, device, steps=100_000, seconds=None)
+        assert compiles(True, device, tiles=1, steps=1, seconds=None)
+        assert not compiles(False, device, tiles=8, steps=100_000, seconds=None)
 
     def test_what_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.which", lambda name: None)
@@ -137,8 +140,8 @@ class TestCompiles:
             "compiled=True: torch.compile needs a C++ compiler (g++, c++, clang++) on cpu, and there is none"
         )
         with pytest.raises(ConfigError, match=re.escape(message)):
-            compiles(True, CPU, steps=1, seconds=None)
-        assert not compiles(None, GPU, steps=100_000, seconds=None)
+            compiles(True, CPU, tiles=1, steps=1, seconds=None)
+        assert not compiles(None, GPU, tiles=8, steps=100_000, seconds=None)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(ConfigError, match="needs the package triton on cuda"):
-            compiles(True, GPU, steps=1, seconds=None)
+            compiles(True, GPU, tiles=1, steps=1, seconds=None)
