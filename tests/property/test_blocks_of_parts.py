@@ -118,3 +118,44 @@ def test_a_component_too_large_for_the_memory_is_named_with_its_place_and_the_li
     words = r"row 10, column 3 hangs together over 2 x 27 px: --split distance .* --max-memory 1.1GB"
     with pytest.raises(ConfigError, match=words):
         by_blocks(foreground, np.ones((1, 40, 40), np.uint8), how, (8, 8), max_memory=1_000_001_000)
+
+
+def island_in_a_hole():
+    """A ring that grows from two corners, and within its hole an island that grows from two sides."""
+    plane = np.full((13, 13), 0.1, np.float32)
+    plane[[0, -1]], plane[:, [0, -1]] = 0.7, 0.7
+    plane[0, 0] = plane[12, 12] = 0.9
+    plane[5:8, 4:9] = 0.7
+    plane[6, 4] = plane[6, 8] = 0.9
+    return plane
+
+
+def hole_across_a_corner():
+    """A frame of one seed, whose filled hole hangs on an island by a corner."""
+    plane = np.full((11, 11), 0.1, np.float32)
+    plane[[0, -1]], plane[:, [0, -1]] = 0.7, 0.7
+    plane[0, 0] = 0.9
+    plane[4:7, 4:7] = 0.7
+    plane[5, 5] = plane[6, 6] = 0.1
+    plane[4, 4] = 0.9
+    return plane
+
+
+@pytest.mark.parametrize("plane", [island_in_a_hole(), hole_across_a_corner()], ids=["island", "corner"])
+@pytest.mark.parametrize("split", ["distance", "probability"])
+@pytest.mark.parametrize("min_area", [0, 2])
+@pytest.mark.parametrize("block", [(4, 4), (8, 8), (16, 16)])
+def test_components_in_filled_holes_are_flooded_by_themselves(plane, split, min_area, block):
+    foreground, classes = plane[None], np.ones((1, *plane.shape), np.uint8)
+    how = Postprocessing(split=split, seed_threshold=0.8, seed_depth_px=0, fill_holes=True, min_area=min_area)
+    ids, _ = by_blocks(foreground, classes, how, block)
+    expected, _ = of_planes(foreground, classes, how)
+    np.testing.assert_array_equal(ids, expected)
+
+
+def test_what_fills_a_hole_stays_with_what_encloses_it():
+    plane = island_in_a_hole()
+    ids = instances(plane, Postprocessing(split="probability", seed_threshold=0.8, fill_holes=True))
+    island = np.unique(ids[5:8, 4:9])
+    assert ids.max() == 4
+    assert not np.isin(ids[1:5], island).any()

@@ -23,7 +23,17 @@ from ushape.config import EncoderUNetConfig, ModelHeader, Normalization, Postpro
 from ushape.errors import CheckpointError, ConfigError, ImageFormatError, OutputError, ShapeError
 from ushape.io import LargeImage, create_store, read_image, read_labels
 from ushape.models import EncoderUNet
-from ushape.predict import Segmenter, block_task, blocks, files, large, large_pictures, predict_files, targets
+from ushape.predict import (
+    Segmenter,
+    block_task,
+    blocks,
+    files,
+    large,
+    large_pictures,
+    large_splitting,
+    predict_files,
+    targets,
+)
 from ushape.predict import segmenter as segmenter_module
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.plane_statistics import normalization_of
@@ -110,6 +120,43 @@ def test_an_ome_zarr_gives_what_the_same_image_gives_in_memory(
     assert {name: result.report[name] for name in same} == {name: expected.report[name] for name in same}
     with LargeImage(result.outputs["classes"]) as image:
         assert image.pixel_size_um == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("split", [{"split": "distance"}, {"split": "probability", "seed_threshold": 0.8}])
+def test_a_watershed_parts_what_it_parts_in_memory(split, grey, tmp_path, small_blocks, monkeypatch):
+    how = HOW.model_copy(update=split | {"threshold": 0.4})
+    parting = tmp_path / "parting.safetensors"
+    save_model(parting, *make_model(classes=3, postprocessing=how, temperature=1.5))
+    smooth = gaussian_filter(grey.astype(float), 2)
+    image = (4000 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint16)
+    path = write_ome_zarr(tmp_path / "a.ome.zarr", image, "YX", "0.5")
+    (result,) = predict_files(parting, [path], tmp_path / "out", **EVERYTHING, **FP32)
+    (plain,) = predict_files(
+        parting, [path], tmp_path / "plain", instances=True, postprocessing={"split": "none"}, **FP32
+    )
+    expected = in_memory(parting, image, tmp_path, monkeypatch)
+    for kind in ("classes", "instances", "probabilities"):
+        group = zarr.open_group(str(result.outputs[kind]), mode="r")
+        np.testing.assert_array_equal(group["s0"][:], tifffile.imread(expected.outputs[kind]))
+    assert table_of(result.outputs["objects"]) == table_of(expected.outputs["objects"])
+    numbered, unparted = (
+        zarr.open_group(str(it.outputs["instances"]), mode="r")["s0"][:] for it in (result, plain)
+    )
+    assert not np.array_equal(numbered, unparted)
+    assert sorted(it.name for it in (tmp_path / "out").iterdir() if it.name.startswith(".")) == []
+
+
+def test_a_run_whose_parts_took_too_much_memory_goes_on(model, grey, tmp_path, small_blocks, monkeypatch):
+    path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
+    words = {"instances": True, "postprocessing": {"split": "distance", "threshold": 0.05}}
+    monkeypatch.setattr(large_splitting, "available_memory", lambda: 0)
+    with pytest.raises(ConfigError, match=r"--split distance takes 0\.0 GB for it; give --max-memory"):
+        predict_files(model, [path], tmp_path / "out", **words, **FP32)
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "_takes_blocks", lambda path, *_: path.suffix == ".zarr")
+    (result,) = predict_files(model, [path], tmp_path / "out", **words, **FP32)
+    blocks_of = result.report["blocks"]
+    assert blocks_of["kept_of_an_interrupted_run"] == blocks_of["number"] > 4
 
 
 def test_a_stack_is_normalised_and_numbered_plane_by_plane(model, grey, tmp_path, small_blocks, monkeypatch):

@@ -74,7 +74,7 @@ def instances(
     if how.fill_holes:
         ids = _filled(ids, how.connectivity)
     if how.split != "none":
-        ids = split(ids, kinds, foreground, how)
+        ids = split(ids, foreground, how)
     ids = _renumbered(ids, _kept(ids, how, pixel_size_um))
     # Once more, where a speck in a hole was dropped.
     return _filled(ids, how.connectivity) if how.fill_holes else ids

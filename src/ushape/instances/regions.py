@@ -27,7 +27,7 @@ class Numbering:
     number : int
         Objects, with ids 1..number in the order in which they are met line by line.
     classes : ndarray of int, shape (number,)
-        Class of each.
+        Class of each; of parts its number among them.
     """
 
     number: int
@@ -56,8 +56,8 @@ class Regions:
     Notes
     -----
     The ids equal those of `instances` on the whole plane, with one exception: where holes are filled,
-    objects connect by corners (`connectivity=8`), and two of different classes cross at a corner, what lies
-    behind the crossing is not seen as enclosed.
+    objects connect by corners (`connectivity=8`), and two of different classes, or two parts, cross at a
+    corner, what lies behind the crossing is not seen as enclosed.
     """
 
     def __init__(
@@ -128,14 +128,22 @@ class Regions:
         self._straight.append(_pairs((framed[1:], framed[:-1]), (framed[:, 1:], framed[:, :-1])))
         self._diagonal.append(_pairs((framed[1:, 1:], framed[:-1, :-1]), (framed[1:, :-1], framed[:-1, 1:])))
 
-    def numbered(self, *, is_filled: bool = False) -> Numbering:
-        """Join, fill (if not done before a split), drop and number, when all blocks have been added."""
+    def numbered(self, *, of_parts: bool = False) -> Numbering:
+        """Join, fill, drop and number, when all blocks have been added.
+
+        Parameters
+        ----------
+        of_parts : bool
+            What was added are numbers of parts, not classes: pixels of one number are one object, also where
+            they hang together by a corner, and holes were filled before.
+        """
         kinds, areas, first, at_border, inside = map(np.concatenate, zip(*self._rows, strict=True))
         straight, diagonal = _unique(*self._straight), _unique(*self._diagonal)
         whole = _joined(
             self._count,
             straight[:, kinds[straight[0]] == kinds[straight[1]]],
             diagonal[:, self._join_by_corners(kinds, diagonal)],
+            *([_links(kinds)] if of_parts else []),
         )
         count = int(whole.max()) + 1
         plane = _Plane(
@@ -149,7 +157,7 @@ class Regions:
         )
         first = _merged(np.minimum, whole, first, count, np.iinfo(np.int64).max)
         ids = np.where(plane.kinds > 0, np.arange(1, count + 1), 0)
-        if self.how.fill_holes and not is_filled:
+        if self.how.fill_holes and not of_parts:
             ids = plane.filled(ids)
         ids = plane.kept(ids, self._smallest, self.how)
         if self.how.fill_holes:  # once more, where a speck in a hole was dropped

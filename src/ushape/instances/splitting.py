@@ -1,5 +1,6 @@
 """Part objects that touch, by a watershed that starts from one seed per object."""
 
+from itertools import count
 from typing import Any, Literal
 
 import cc3d
@@ -11,16 +12,16 @@ Array = np.ndarray[Any, Any]
 Connectivity = Literal[4, 8]
 
 
-def split(ids: Array, kinds: Array, foreground: Array | None, how: Postprocessing) -> Array:
+def split(ids: Array, foreground: Array | None, how: Postprocessing) -> Array:
     """Part components as `how.split` says; `foreground` is needed for "probability" alone."""
     if how.split == "distance":
-        return split_by_distance(ids, kinds, how.seed_depth_px, how.connectivity)
+        return split_by_distance(ids, how.seed_depth_px, how.connectivity)
     assert foreground is not None
-    return split_by_probability(ids, kinds, foreground, how.seed_threshold, how.connectivity)
+    return split_by_probability(ids, foreground, how.seed_threshold, how.connectivity)
 
 
 def split_by_probability(
-    ids: Array, kinds: Array, foreground: Array, seed_threshold: float, connectivity: Connectivity
+    ids: Array, foreground: Array, seed_threshold: float, connectivity: Connectivity
 ) -> Array:
     """Part components between the regions in which the probability exceeds a second, higher threshold.
 
@@ -28,8 +29,6 @@ def split_by_probability(
     ----------
     ids : ndarray of int, shape (H, W)
         Components 1..n, 0 is background.
-    kinds : ndarray of int, shape (H, W)
-        Class of each pixel of a component, 0 where it is not known (a filled hole).
     foreground : ndarray of float, shape (H, W)
         Probability, 0 to 1.
     seed_threshold : float
@@ -43,15 +42,15 @@ def split_by_probability(
     seeds = cc3d.connected_components(
         np.where(foreground > seed_threshold, ids, 0), connectivity=connectivity
     )
-    return _grown(seeds.astype(np.int32), ids, kinds, -foreground, connectivity)
+    return _grown(seeds.astype(np.int32), ids, -foreground, connectivity)
 
 
-def split_by_distance(ids: Array, kinds: Array, depth_px: float, connectivity: Connectivity) -> Array:
+def split_by_distance(ids: Array, depth_px: float, connectivity: Connectivity) -> Array:
     """Part components between the peaks of the distance to their border.
 
     Parameters
     ----------
-    ids, kinds, connectivity
+    ids, connectivity
         See `split_by_probability`.
     depth_px : float
         Pixels by which a peak rises at least above the pass to a higher peak.
@@ -73,20 +72,20 @@ def split_by_distance(ids: Array, kinds: Array, depth_px: float, connectivity: C
     found = peaks(distance, ids, descending, depth_px)
     seeds = np.zeros(ids.shape, np.int32)
     seeds.ravel()[found] = np.arange(1, len(found) + 1)
-    return _grown(seeds, ids, kinds, -distance, connectivity)
+    return _grown(seeds, ids, -distance, connectivity)
 
 
-def _grown(seeds: Array, ids: Array, kinds: Array, landscape: Array, connectivity: Connectivity) -> Array:
+def _grown(seeds: Array, ids: Array, landscape: Array, connectivity: Connectivity) -> Array:
     """Let seeds 1..m grow uphill within their components; where there is only one, it takes all."""
     owners = np.zeros(int(seeds.max()) + 1, np.int64)  # component of each seed
     owners[seeds] = ids
-    count = np.bincount(owners[1:], minlength=int(ids.max()) + 1)  # seeds of each component
-    only = np.zeros(len(count), np.int32)
+    seeded = np.bincount(owners[1:], minlength=int(ids.max()) + 1)  # seeds of each component
+    only = np.zeros(len(seeded), np.int32)
     only[owners[1:]] = np.arange(1, len(owners))
-    only[count > 1] = 0
+    only[seeded > 1] = 0
     objects = only[ids]
     steps = 1 if connectivity == 4 else 2
-    for contested in _planes_apart(ids, kinds, count > 1):
+    for contested in _planes_apart(ids, seeded > 1):
         from skimage.segmentation import watershed
 
         markers = np.where(contested, seeds, 0)
@@ -104,16 +103,36 @@ def _seeds_first(landscape: Array, markers: Array) -> Array:
     """
     places = np.flatnonzero(markers)
     ordered = landscape.astype(np.float64)
-    ordered.ravel()[places] = landscape.min() - len(places) + np.arange(len(places))
+    ordered.ravel()[places] = float(landscape.min()) - len(places) + np.arange(len(places))
     return ordered
 
 
-def _planes_apart(ids: Array, kinds: Array, chosen: Array) -> list[Array]:
-    """Masks of the chosen components, one per class: those of one class never touch each other."""
-    class_of = np.zeros(len(chosen), kinds.dtype)
-    known = kinds > 0
-    class_of[ids[known]] = kinds[known]
-    return [((class_of == kind) & chosen)[ids] for kind in np.unique(class_of[chosen])]
+def _planes_apart(ids: Array, chosen: Array) -> list[Array]:
+    """Masks of the chosen components, in none of which two touch: each is flooded by itself.
+
+    Those of two classes touch, and so does one in the filled hole of another.
+    """
+    place = np.zeros(len(chosen), np.int64)  # number of the mask
+    for component, others in _touching(np.where(chosen[ids], ids, 0)).items():
+        taken = {int(place[other]) for other in others if other < component}
+        place[component] = next(number for number in count() if number not in taken)
+    return [(chosen & (place == number))[ids] for number in np.unique(place[chosen])]
+
+
+def _touching(ids: Array) -> dict[int, set[int]]:
+    """Which ids touch which, by edges or corners; in ascending order."""
+    found: dict[int, set[int]] = {}
+    for one, other in (
+        (ids[1:], ids[:-1]),
+        (ids[:, 1:], ids[:, :-1]),
+        (ids[1:, 1:], ids[:-1, :-1]),
+        (ids[1:, :-1], ids[:-1, 1:]),
+    ):
+        touch = (one != other) & (one > 0) & (other > 0)
+        for pair in np.unique(np.stack([one[touch], other[touch]]), axis=1).T.tolist():
+            for here, there in (pair, pair[::-1]):
+                found.setdefault(here, set()).add(there)
+    return dict(sorted(found.items()))
 
 
 def _line_by_line(objects: Array, count: int) -> Array:

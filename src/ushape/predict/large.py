@@ -117,7 +117,8 @@ def predict_large(
             _start(folder, plan, segmenter.header)
         kept, peak = _compute_missing(settings.model, path, plan, folder, cluster, progress)
         if not (folder / "whole.json").exists():
-            record = _finished(plan, folder / plan.run, image, segmenter, how, targets, settings.max_memory)
+            memory = settings.max_memory if cluster is None else None  # that of a worker
+            record = _finished(plan, folder / plan.run, image, segmenter, how, targets, memory)
             record["model"] |= {"file": settings.model, "sha256": settings.identity}
             record["blocks"] |= {"kept_of_an_interrupted_run": kept}
             record |= speed(plan.planes * plan.height * plan.width, time.perf_counter() - started)

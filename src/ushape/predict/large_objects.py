@@ -65,7 +65,7 @@ def _parted(plan: BlockPlan, plane: int, kinds: Any, how: Postprocessing, parted
     """Number the parts of the components of a plane, in the order of `ushape.instances.instances`."""
     whole = Postprocessing(connectivity=how.connectivity, fill_holes=how.fill_holes)
     classes = parted.part(plane, kinds, _gathered(plan, plane, kinds, whole).numbered())
-    numbering = _gathered(plan, plane, parted.labels, how).numbered(is_filled=True)
+    numbering = _gathered(plan, plane, parted.labels, how).numbered(of_parts=True)
     return replace(numbering, classes=classes[numbering.classes])
 
 

@@ -1,12 +1,12 @@
 """Objects of a large image that touch, parted by the watershed of `ushape.instances`, with a block in memory.
 
 A watershed floods each connected component by itself. So components that lie inside a block are parted with
-it, and one that crosses blocks by itself, out of the window that holds it. All are seen with one pixel around
-them, where the distance to their border begins.
+it, those across a border of blocks with a window that lies across it, and larger ones each out of the window
+that holds it. All are seen with one pixel around them, where the distance to their border begins.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,7 @@ class PartedPlanes:
     Attributes
     ----------
     labels : array of uint32, in a file
-        Part that each pixel belongs to, numbered in each plane by itself; 0 is background. Parts of one
-        component never share a number.
+        Part that each pixel belongs to, numbered in each plane by itself; 0 is background.
     """
 
     def __init__(self, plan: BlockPlan, folder: Path, how: Postprocessing, max_memory: int | None) -> None:
@@ -62,8 +61,8 @@ class PartedPlanes:
 
         Returns
         -------
-        ndarray of int, shape (number of parts + 1,)
-            Class of each part; of the background 0.
+        ndarray of int
+            Class of each number that may be found in `labels`: 0 of the background, of components, of parts.
 
         Raises
         ------
@@ -76,46 +75,56 @@ class PartedPlanes:
             self._write(plane, window, ids)
             boxes.add(ids, window)
         classes = [np.concatenate([[0], numbering.classes])]
-        for window in self.plan.windows:
-            inside = boxes.inside(window)
+        left = np.ones(numbering.number + 1, bool)
+        left[0] = False
+        for window in self._windows():
+            inside = boxes.inside(window) & left
             if inside.any():
-                self._part_window(plane, window, partial(_among, inside), classes)
-        for number in boxes.crossing(self.plan.windows):
-            window = boxes.window(number)
-            self._require_memory(window)
-            self._part_window(plane, window, partial(np.equal, number), classes)
+                self._part_window(plane, window, inside, classes)
+            left &= ~inside
+        for number in np.flatnonzero(left).tolist():
+            self._require_memory(boxes.window(number))
+            self._part_window(plane, boxes.window(number), np.arange(len(left)) == number, classes)
         return np.concatenate(classes)
 
-    def _part_window(
-        self, plane: int, window: Window, chosen: Callable[[Array], Array], classes: list[Array]
-    ) -> None:
+    def _windows(self) -> Iterator[Window]:
+        """Blocks, and windows as large across their borders: few components lie in none of these."""
+        for shifts in product((0, 1), (0, 1)):
+            sides = [
+                [
+                    slice(max(start, 0), min(start + step, length))
+                    for start in range(-shift * (step // 2), length, step)
+                ]
+                for length, step, shift in zip(
+                    (self.plan.height, self.plan.width), self.plan.block, shifts, strict=True
+                )
+            ]
+            yield from product(*sides)
+
+    def _part_window(self, plane: int, window: Window, chosen: Array, classes: list[Array]) -> None:
         """Part the chosen components of a window, which lie inside it, under new numbers."""
-        seen = tuple(
-            slice(max(side.start - 1, 0), min(side.stop + 1, length))
-            for side, length in zip(window, (self.plan.height, self.plan.width), strict=True)
-        )
-        rows, columns = seen
-        labels = self.plan.read(self.labels, plane, (rows, columns))
-        is_chosen = chosen(labels)
-        numbers, flat = np.unique(np.where(is_chosen, labels, 0), return_inverse=True)
-        if numbers[0]:  # no background: then none is left out either
-            numbers, flat = np.concatenate([[0], numbers]), flat + 1
-        ids = flat.reshape(labels.shape).astype(np.int32)
-        class_of = classes[0][numbers]
-        foreground = (
-            None if self._foreground is None else self.plan.read(self._foreground, plane, (rows, columns))
-        )
-        parts = split(ids, class_of[ids].astype(np.uint8), foreground, self.how)
+        seen, inner = self._with_surroundings(window)
+        labels = self.plan.read(self.labels, plane, seen)
+        is_chosen = chosen[np.where(labels < len(chosen), labels, 0)]  # beyond are parts
+        numbers, ids = _compact(np.where(is_chosen, labels, 0))
+        foreground = None if self._foreground is None else self.plan.read(self._foreground, plane, seen)
+        parts = split(ids, foreground, self.how)
         owners = np.zeros(int(parts.max()) + 1, np.int64)
         owners[parts] = ids
         before = sum(map(len, classes)) - 1
-        classes.append(class_of[owners[1:]])
+        classes.append(classes[0][numbers][owners[1:]])
         labels = np.where(is_chosen, np.where(parts > 0, parts + before, 0), labels).astype(np.uint32)
-        inner = tuple(
-            slice(side.start - there.start, side.stop - there.start)
-            for side, there in zip(window, seen, strict=True)
-        )
         self._write(plane, window, labels[inner])
+
+    def _with_surroundings(self, window: Window) -> tuple[Window, Window]:
+        """The window with a pixel around it, as far as the plane goes, and where in this it lies."""
+        sizes = zip(window, (self.plan.height, self.plan.width), strict=True)
+        rows, columns = (slice(max(s.start - 1, 0), min(s.stop + 1, length)) for s, length in sizes)
+        (top, bottom), (left, right) = (
+            (side.start - start, side.stop - start)
+            for side, start in zip(window, (rows.start, columns.start), strict=True)
+        )
+        return (rows, columns), (slice(top, bottom), slice(left, right))
 
     def _write(self, plane: int, window: Window, labels: Array) -> None:
         place = self.plan.inside(plane, window)
@@ -130,14 +139,15 @@ class PartedPlanes:
             raise ConfigError(
                 f"what is to be parted at row {rows.start}, column {columns.start} hangs together over "
                 f"{height} x {width} px: --split {self.how.split} takes {needed / 1e9:.1f} GB for it; give "
-                f"--max-memory {(needed + resident) / 1e9 + 0.1:.1f}GB, a higher --threshold, or --split none"
+                f"--max-memory {(needed + resident) / 1e9 + 0.1:.1f}GB, or, with --overwrite, a higher "
+                "--threshold or --split none"
             )
 
 
-def _among(chosen: Array, labels: Array) -> Array:
-    """Whether each pixel is of a chosen component; numbers beyond those of components are of parts."""
-    found: Array = chosen[np.where(labels < len(chosen), labels, 0)]
-    return found
+def _compact(labels: Array) -> tuple[Array, Array]:
+    """The numbers in an array of labels, 0 among them, and the array with their places instead: int32."""
+    numbers, places = np.unique(np.append(labels, labels.dtype.type(0)), return_inverse=True)
+    return numbers, places[:-1].reshape(labels.shape).astype(np.int32)
 
 
 class _Boxes:
@@ -159,16 +169,8 @@ class _Boxes:
         return slice(top, bottom), slice(left, right)
 
     def inside(self, window: Window) -> Array:
-        """Whether each component lies in a window; the background does not."""
+        """Whether each component lies in a window."""
         found = np.ones(self.starts.shape[1], bool)
         for axis, side in enumerate(window):
             found &= (self.starts[axis] >= side.start) & (self.stops[axis] <= side.stop)
-        found[0] = False
         return found
-
-    def crossing(self, windows: list[Window]) -> Iterator[int]:
-        """Components that lie in none of the windows."""
-        within = np.zeros(self.starts.shape[1], bool)
-        for window in windows:
-            within |= self.inside(window)
-        yield from (np.flatnonzero(~within[1:]) + 1).tolist()
