@@ -1,6 +1,7 @@
 """The network in PyTorch, on the CPU or on a GPU, in float32, bfloat16 or float64."""
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -25,7 +26,8 @@ _FOOTPRINT = {"fp32": (4, 2.5), "bf16": (2, 3), "fp64": (8, 2.5)}
 
 
 LARGEST_TILE_OF_GPU = {"bf16": 2236, "fp32": 572, "fp64": 572}
-"""Side beyond which a tile gives hardly more pixels per second on a GPU; see `PyTorchBackend`."""
+"""Side beyond which a tile is not worth its memory on a GPU; see the notes of `PyTorchBackend`."""
+_FLOAT32 = threading.Lock()
 
 
 class PyTorchBackend:
@@ -61,8 +63,9 @@ class PyTorchBackend:
     at 572, 0.15 at 1084 and 0.12 at 2108, which takes four times the memory, 4 to 7 GB.
 
     On an NVIDIA H200, megapixels kept a second, in bf16 58 at 572, 120 at 1084, 158 at 2108 and 172 at 4156.
-    In fp32 12.9 at 572, with 0.9 KB of memory a pixel, but 10.7 and 9.7 at 1084 and 2108, where cuDNN takes
-    31 KB; looking for a faster algorithm (`cudnn.benchmark`) takes 10 s and 119 KB a pixel for each size.
+    In fp32 11.7 at 572, with 1.2 KB of memory a pixel, but 10.3 and 9.5 at 1084 and 2108, where cuDNN takes
+    31 KB, and 17.7 at 4156 with 2 KB; looking for a faster algorithm (`cudnn.benchmark`) takes 10 s and 119
+    KB a pixel for each size. fp64 was not measured.
     """
 
     engine = f"pytorch {torch.__version__}"
@@ -79,9 +82,11 @@ class PyTorchBackend:
             )
         if self.precision == "fp64":
             network = copy.deepcopy(network).double()
+        layout = torch.preserve_format
         if self.device.type == "cuda":
-            self.largest_tile = LARGEST_TILE_OF_GPU[self.precision]
-        self.network = network.to(self.device).eval()
+            layout, self.largest_tile = torch.channels_last, LARGEST_TILE_OF_GPU[self.precision]
+        network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.network = network.eval()
 
     def __call__(self, tile: Array) -> Array:
         """Compute the logits of one tile; see `Backend`."""
@@ -91,9 +96,7 @@ class PyTorchBackend:
     def logits(self, tile: Tensor) -> Tensor:
         """Compute the logits of one tile that is on the device, and leave them there; see `Backend`."""
         dtype = torch.float64 if self.precision == "fp64" else torch.float32
-        batch = tile.to(dtype)[None].to(memory_format=self._layout)
-        if self.device.type == "cuda":  # the layout of the weights decides there, and others use them too
-            self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        batch = tile.to(dtype)[None].to(memory_format=torch.channels_last)
         with torch.inference_mode(), self._arithmetic():
             logits: Tensor = self.network(batch)[0]
         return logits if self.precision == "fp64" else logits.float()
@@ -136,12 +139,6 @@ class PyTorchBackend:
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return torch.cuda.mem_get_info(self.device)[0] + kept
 
-    @property
-    def _layout(self) -> torch.memory_format:
-        """Layout of maps in memory; float32 on a GPU is a tenth faster channels first."""
-        is_last = self.device.type == "cpu" or self.precision == "bf16"
-        return torch.channels_last if is_last else torch.contiguous_format
-
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -152,15 +149,16 @@ class PyTorchBackend:
 def _all_bits_of_float32() -> Iterator[None]:
     """Let a GPU convolve float32 as such.
 
-    By default it multiplies with the ten bits of TF32: tiles then differ from a pass over the whole image by
-    a thousandth of the largest value.
+    By default it multiplies with the ten bits of TF32, and logits differ by more than 1e-4 of the largest.
+    The setting is one for all threads: they take turns.
     """
     convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before, convolution.fp32_precision = convolution.fp32_precision, "ieee"
-    try:
-        yield
-    finally:
-        convolution.fp32_precision = before
+    with _FLOAT32:
+        before, convolution.fp32_precision = convolution.fp32_precision, "ieee"
+        try:
+            yield
+        finally:
+            convolution.fp32_precision = before
 
 
 def find_device(name: str) -> torch.device:

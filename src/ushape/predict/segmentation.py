@@ -265,19 +265,19 @@ class Segmentation:
         beside = height * width * 4 * (channels + self._channels) + math.prod(size) * count
         if self._is_scaled:  # the plane and its probabilities at both sizes, and what one axis gives
             beside += 4 * channels * height * max(width, size[1]) + 8 * self._channels * math.prod(size)
-        is_cpu = backend.device.type == "cpu"
+        is_apart = backend.device.type == "cuda"  # has memory of its own, in which only the tile lies
         if max_memory is None:
             budget = backend.available_memory() / 2
         else:
-            budget = max_memory - (resident_memory() if is_cpu else 0)
+            budget = max_memory - (0 if is_apart else resident_memory())
         if self._is_scaled:
-            self._require_memory(beside, budget if is_cpu else available_memory() / 2)
+            self._require_memory(beside, available_memory() / 2 if is_apart else budget)
         return plan_for_memory(
             height,
             width,
             backend.geometry,
             backend.bytes_per_input_pixel,
-            budget - backend.fixed_bytes - (beside if is_cpu else 0),  # on a GPU lies only the tile
+            budget - backend.fixed_bytes - (0 if is_apart else beside),
             largest=backend.largest_tile,
         )
 

@@ -4,7 +4,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -63,6 +63,10 @@ class TileData(LightningDataModule):
         self.workers = _workers_for(device, is_on_device) if workers is None else workers
 
     @property
+    def _is_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
     def share(self) -> int:
         """Tiles of a step that this process makes."""
         return share_of_step(self.dataset.tiles_per_step, self.trainer.world_size if self.trainer else 1)
@@ -79,7 +83,7 @@ class TileData(LightningDataModule):
             worker_init_fn=_leave_ctrl_c_to_the_trainer,
             prefetch_factor=_AHEAD if self.workers else None,
             # Pinned memory is copied to a GPU while that computes; draws are too small for that to pay.
-            pin_memory=self.device.type == "cuda" and self.maker is None,
+            pin_memory=self._is_gpu and self.maker is None,
         )
 
     def on_after_batch_transfer(self, batch: Tile, dataloader_idx: int) -> Tile:
@@ -87,9 +91,12 @@ class TileData(LightningDataModule):
         if self.maker is None:
             return batch
         arrays = {key: value for key, value in batch.items() if isinstance(value, np.ndarray)}
-        return self.maker(
-            batch | {key: torch.from_numpy(value).to(self.device) for key, value in arrays.items()}
-        )
+        return self.maker(batch | {key: self._sent(value) for key, value in arrays.items()})
+
+    def _sent(self, array: "np.ndarray[Any, Any]") -> Tensor:
+        """Bring an array to the device; to a GPU without waiting until it has done what it has to do."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self._is_gpu else tensor
 
 
 def share_of_step(tiles: int, processes: int) -> int:
