@@ -90,7 +90,7 @@ class Cluster:
         looked = time.monotonic()
         while not is_ready():
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            if time.monotonic() - looked > _SECONDS_FOR_WORKERS:
+            if time.monotonic() - looked > _SECONDS_FOR_WORKERS and not self._client.nthreads():
                 _wait_for(
                     self._client, 1, "no worker is left; start some, and give the same command to go on"
                 )
