@@ -66,10 +66,11 @@ def test_an_image_of_odd_size_is_predicted(run, ushape, tmp_path):
 def trained_for(discs, ushape, weights, tmp_path):
     """Train with the encoder and more options; returns the model of the last step."""
 
-    def train(name, *options):
+    def train(name, *options, says=""):
         words = ("--output", tmp_path / name, "--encoder-weights", weights, "--device", "cpu")
         done = ushape("train", discs, "--model", NAME, *words, *options)
         assert done.returncode == 0, done.stderr
+        assert says in done.stdout
         return tmp_path / name / "last.safetensors"
 
     return train
@@ -79,15 +80,19 @@ def test_a_run_is_gone_on_with(trained_for):
     trained_for("run", "--steps", 2)
     last = trained_for("run", "--steps", 4, "--resume")
     assert read_header(last).provenance["validation"]["step"] == 4
+    found, anew = (load_model(it)[0].state_dict() for it in (last, trained_for("anew", "--steps", 4)))
+    # Its first two steps were annealed to the end of two, not of four.
+    assert any(not np.array_equal(found[name], anew[name]) for name in found)
 
 
 def test_two_processes_train_one_network(trained_for):
-    header = read_header(trained_for("two", "--steps", 2, "--devices", 2))
-    assert header.architecture == EncoderUNetConfig(encoder=NAME)
+    last = trained_for("two", "--steps", 2, "--devices", 2, says="on each of 2 devices")
+    assert read_header(last).architecture == EncoderUNetConfig(encoder=NAME)
 
 
 def test_folds_make_an_ensemble_that_predicts(trained_for, ushape, tmp_path, discs):
     folder = trained_for("folds", "--steps", 2, "--folds", 2).parent
+    assert read_header(folder / "model.safetensors").members == 2
     image = discs / "images" / "d0.png"
     done = ushape("predict", folder / "model.safetensors", image, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -113,8 +118,7 @@ def test_an_image_of_16_bits_is_warned_of(run, ushape, tmp_path):
     tifffile.imwrite(tmp_path / "deep.tif", np.full((40, 50), 3000, np.uint16), photometric="minisblack")
     done = ushape("predict", run / "model.safetensors", tmp_path / "deep.tif", "--output", tmp_path / "out")
     assert (
-        "grey values of type uint16 go, as they are, through a network that was trained on 8 bits"
-        in done.stdout
+        "grey values of type uint16 are normalised as those of 8 bits are, with means of 114;" in done.stdout
     )
 
 

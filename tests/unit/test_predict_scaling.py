@@ -15,10 +15,11 @@ from small_model import make_model
 
 from ushape.backends import resident_memory
 from ushape.checkpoint import save_model
-from ushape.config import Postprocessing
+from ushape.config import Normalization, Postprocessing
 from ushape.errors import ConfigError
 from ushape.metrics import confusion, iou
 from ushape.predict import Segmenter, predict_files
+from ushape.predict.record import grey_value_mismatch
 from ushape.predict.scaling import (
     diameter_mismatch,
     find_scale,
@@ -242,6 +243,21 @@ def test_objects_of_another_size_are_warned_of() -> None:
     assert "try --scale 2.5" in diameter_mismatch(header, np.full(9, np.pi / 4 * 8**2), (1, 1))
     assert diameter_mismatch(header, large[:4], (1, 1)) is None, "too few to be typical"
     assert diameter_mismatch(make_model()[1], large, (1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "dtype", "is_warned"),
+    [(120.0, "uint16", True), (120.0, "float32", True), (120.0, "uint8", False), (3000.0, "uint16", False)],
+)
+def test_grey_values_that_cannot_be_of_8_bits_are_warned_of(mean: float, dtype: str, is_warned: bool) -> None:
+    _, header = make_model(normalization=Normalization(kind="fixed", mean=(mean,), std=(50.0,)))
+    line = grey_value_mismatch(header, dtype)
+    assert (line is not None) == is_warned
+    assert grey_value_mismatch(make_model()[1], dtype) is None, "each image is normalised by itself"
+    if line is not None:
+        assert (
+            f"grey values of type {dtype} are normalised as those of 8 bits are, with means of 120;" in line
+        )
 
 
 def test_files_tell_their_scale_and_what_looks_wrong(tmp_path: Path) -> None:

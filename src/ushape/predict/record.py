@@ -148,13 +148,14 @@ def _warnings(header: ModelHeader, image: dict[str, Any], areas_px: Array | None
 
 
 def grey_value_mismatch(header: ModelHeader, dtype: str) -> str | None:
-    """Warn if grey values are taken as they are, and cannot be those of the training images, of 8 bits."""
-    if header.normalization.kind == "image" or dtype == "uint8":
+    """Warn if grey values are normalised as those of 8 bits are, and cannot be such."""
+    means = header.normalization.mean or ()
+    if header.normalization.kind == "image" or dtype == "uint8" or max(means) > 255:
         return None
-    means = ", ".join(f"{mean:.0f}" for mean in header.normalization.mean or ())
+    told = ", ".join(f"{mean:.0f}" for mean in means)
     return (
-        f"grey values of type {dtype} go, as they are, through a network that was trained on 8 bits, with "
-        f"means of {means}; bring the image to 0 .. 255 before"
+        f"grey values of type {dtype} are normalised as those of 8 bits are, with means of {told}; if the "
+        "network was not trained on such images, bring this one to 0 .. 255 before"
     )
 
 
