@@ -935,3 +935,35 @@ def test_real_pixel_size(data_dir):
     # rel: the tag holds 100,000 / 19 pixels per millimetre in whole numbers.
     expected = pytest.approx((0.19, 0.19), rel=1e-5)
     assert read_image(data_dir / "DIC-C2DH-HeLa/01/t000.tif").pixel_size_um == expected
+
+
+class SeriesOfNow:
+    """A series as tifffile has them from 2026.9 on: with one shape, and no `get_shape`."""
+
+    def __init__(self, series):
+        self._series, self.shape, self.axes = series, series.get_shape(False), series.get_axes(False)
+
+    def __getattr__(self, name):
+        if name in ("get_shape", "get_axes"):
+            raise AttributeError(name)
+        return getattr(self._series, name)
+
+
+@pytest.mark.skipif(not hasattr(tifffile.TiffPageSeries, "get_shape"), reason="this is tifffile of now")
+def test_tiff_is_read_with_the_series_of_newer_tifffile(tmp_path, monkeypatch):
+    stack = np.arange(2 * 30 * 40, dtype=np.uint16).reshape(2, 30, 40)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "b.tif", stack[:1], photometric="minisblack", metadata={"axes": "ZYX"})
+    before = [read_image(tmp_path / name) for name in ("a.tif", "b.tif")]
+    series = tifffile.TiffFile.series.func
+
+    class Callable(list):
+        def __call__(self, *, squeeze):
+            assert squeeze is False
+            return [SeriesOfNow(one) for one in self]
+
+    monkeypatch.setattr(tifffile.TiffFile, "series", property(lambda self: Callable(series(self))))
+    for name, expected in zip(("a.tif", "b.tif"), before, strict=True):
+        found = read_image(tmp_path / name)
+        np.testing.assert_array_equal(found.array, expected.array)
+        assert found.is_stack == expected.is_stack

@@ -2,10 +2,12 @@
 
 import logging
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from ushape.training import train
 from ushape.training.loop import without_chatter
 from ushape.training.progress import ProgressLines
 
@@ -44,3 +46,14 @@ def test_no_bar_where_there_is_no_terminal() -> None:
     lines.on_train_start(None, None)
     lines.on_exception(None, None, OSError())
     assert lines.bar is None
+
+
+def test_every_tenth_loss_is_in_the_tensorboard_events(discs: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(discs, tmp_path / "run", steps=21, width=2, device="cpu")
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    losses = events.Scalars("train/loss")
+    assert [one.step for one in losses] == [10, 20]
+    assert all(0 < one.value < 10 for one in losses)
