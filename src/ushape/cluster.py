@@ -5,6 +5,7 @@ had in hand when it died is given to another one. Who may reach a scheduler may 
 one on a network you trust, as Dask's documentation says.
 """
 
+import asyncio
 import importlib.util
 import logging
 import os
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -182,18 +184,35 @@ def connected_cluster(address: str) -> Iterator[Cluster]:
     from distributed import Client
 
     with _quiet():
-        try:
-            client = Client(address, timeout=_SECONDS_FOR_SCHEDULER, set_as_default=False)
-        except (OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(
-                f"--scheduler {address}: no Dask scheduler answers there ({reason}); give the address that "
-                "`dask scheduler` prints, such as tcp://10.0.0.1:8786"
-            ) from None
-        with client:
+        _require_answer(address)
+        with Client(address, timeout=_SECONDS_FOR_SCHEDULER, set_as_default=False) as client:
             start = f"start some with dask worker {address} --nthreads 1"
             _wait_for(client, 1, f"--scheduler {address}: no worker joined; {start}")
             yield Cluster(client)
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where no scheduler answers.
+
+    Before a client is made: one that cannot connect closes itself when it is collected, and if that is while
+    the next one starts, both wait for a lock for ever.
+    """
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    async def call() -> None:
+        words = Security().get_connection_args("client")
+        (await connect(address, timeout=_SECONDS_FOR_SCHEDULER, **words)).abort()
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs, as in a notebook
+            thread.submit(asyncio.run, call()).result()
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"--scheduler {address}: no Dask scheduler answers there ({reason}); give the address that "
+            "`dask scheduler` prints, such as tcp://10.0.0.1:8786"
+        ) from None
 
 
 def _require_dask(option: str) -> None:

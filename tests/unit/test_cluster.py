@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import dask
@@ -263,8 +264,11 @@ def test_a_number_of_workers_that_cannot_be(workers):
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "tcp://127.0.0.1", "", "smoke://x:1"])
 def test_an_address_where_nothing_answers(address, monkeypatch):
     monkeypatch.setattr("ushape.cluster._SECONDS_FOR_SCHEDULER", 1)
+    before = threading.active_count()
     with (
         pytest.raises(ConfigError, match=f"--scheduler {address}: no Dask scheduler"),
         connected_cluster(address),
     ):
         pass
+    # No client is left behind, to close itself while the next one starts: both would wait for ever.
+    assert threading.active_count() == before
