@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SMALL = ("--folds", 2, "--steps", 5, "--width", 2, "--device", "cpu", "--seed", 3)
 
 
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
 def test_a_cross_validation_broken_off_and_its_ensemble(discs: Path, ushape, tmp_path: Path) -> None:
     words = ["train", discs, "--output", tmp_path / "run", *SMALL]
     broken_off(words, tmp_path / "run" / "fold-1" / "out-of-fold.csv", tmp_path / "run")
