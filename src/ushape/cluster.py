@@ -92,10 +92,11 @@ class Cluster:
         looked = time.monotonic()
         while not is_ready():
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            if time.monotonic() - looked > _SECONDS_FOR_WORKERS and not self._client.nthreads():
-                _wait_for(
-                    self._client, 1, "no worker is left; start some, and give the same command to go on"
-                )
+            if time.monotonic() - looked > _SECONDS_FOR_WORKERS:
+                if not self._client.nthreads():  # paused ones are there
+                    _wait_for(
+                        self._client, 1, "no worker is left; start some, and give the same command to go on"
+                    )
                 looked = time.monotonic()
 
 
