@@ -12,6 +12,7 @@ import cc3d
 import numpy as np
 
 from ushape.config import Postprocessing
+from ushape.instances import neighbours
 from ushape.instances.finding import OPPOSITE, smallest_area
 
 Array = np.ndarray[Any, Any]
@@ -125,8 +126,8 @@ class Regions:
         framed[0] = self._above[left : left + width + 2]
         framed[1:, 0], framed[1:, 1:-1] = self._left, labels
         self._line[left + 1 : left + 1 + width], self._left = labels[-1], labels[:, -1]
-        self._straight.append(_pairs((framed[1:], framed[:-1]), (framed[:, 1:], framed[:, :-1])))
-        self._diagonal.append(_pairs((framed[1:, 1:], framed[:-1, :-1]), (framed[1:, :-1], framed[:-1, 1:])))
+        self._straight.append(neighbours.straight(framed))
+        self._diagonal.append(neighbours.diagonal(framed))
 
     def numbered(self, *, of_parts: bool = False) -> Numbering:
         """Join, fill, drop and number, when all blocks have been added.
@@ -138,7 +139,7 @@ class Regions:
             they hang together by a corner, and holes were filled before.
         """
         kinds, areas, first, at_border, inside = map(np.concatenate, zip(*self._rows, strict=True))
-        straight, diagonal = _unique(*self._straight), _unique(*self._diagonal)
+        straight, diagonal = neighbours.unique(*self._straight), neighbours.unique(*self._diagonal)
         whole = _joined(
             self._count,
             straight[:, kinds[straight[0]] == kinds[straight[1]]],
@@ -254,26 +255,10 @@ def _labelled(kinds: Array, connectivity: Connectivity) -> tuple[Array, int]:
     return labels, number + int(background.max())
 
 
-def _pairs(*shifted: tuple[Array, Array]) -> Array:
-    """Pairs of different labels, each once, smaller label first."""
-    found = []
-    for one, other in shifted:
-        differs = (one != other) & (one >= 0) & (other >= 0)
-        found.append(np.stack([one[differs], other[differs]]))
-    return _unique(*found)
-
-
-def _unique(*pairs: Array) -> Array:
-    """The same pairs, each once, smaller number first; numbers are below 2 ** 31."""
-    together = np.concatenate(pairs, 1)
-    keys = np.unique(together.min(0) << 32 | together.max(0))
-    return np.stack([keys >> 32, keys & 0xFFFFFFFF])
-
-
 def _between(nodes: Array, pairs: Array) -> Array:
     """Pairs of different nodes among those that the pairs of their parts make."""
     of_nodes = nodes[pairs]
-    return _unique(of_nodes[:, of_nodes[0] != of_nodes[1]])
+    return neighbours.unique(of_nodes[:, of_nodes[0] != of_nodes[1]])
 
 
 def _links(ids: Array) -> Array:

@@ -1,12 +1,14 @@
 """Part objects that touch, by a watershed that starts from one seed per object."""
 
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 import cc3d
 import numpy as np
 
 from ushape.config import Postprocessing
+from ushape.instances import neighbours
 
 Array = np.ndarray[Any, Any]
 Connectivity = Literal[4, 8]
@@ -113,26 +115,13 @@ def _planes_apart(ids: Array, chosen: Array) -> list[Array]:
     Those of two classes touch, and so does one in the filled hole of another.
     """
     place = np.zeros(len(chosen), np.int64)  # number of the mask
-    for component, others in _touching(np.where(chosen[ids], ids, 0)).items():
-        taken = {int(place[other]) for other in others if other < component}
+    shown = np.where(chosen[ids], ids.astype(np.int64), -1)
+    pairs = neighbours.unique(neighbours.straight(shown), neighbours.diagonal(shown))
+    in_order = pairs[:, np.argsort(pairs[1], kind="stable")].T.tolist()  # of the larger number
+    for component, touching in groupby(in_order, key=itemgetter(1)):
+        taken = {int(place[smaller]) for smaller, _ in touching}
         place[component] = next(number for number in count() if number not in taken)
     return [(chosen & (place == number))[ids] for number in np.unique(place[chosen])]
-
-
-def _touching(ids: Array) -> dict[int, set[int]]:
-    """Which ids touch which, by edges or corners; in ascending order."""
-    found: dict[int, set[int]] = {}
-    for one, other in (
-        (ids[1:], ids[:-1]),
-        (ids[:, 1:], ids[:, :-1]),
-        (ids[1:, 1:], ids[:-1, :-1]),
-        (ids[1:, :-1], ids[:-1, 1:]),
-    ):
-        touch = (one != other) & (one > 0) & (other > 0)
-        for pair in np.unique(np.stack([one[touch], other[touch]]), axis=1).T.tolist():
-            for here, there in (pair, pair[::-1]):
-                found.setdefault(here, set()).add(there)
-    return dict(sorted(found.items()))
 
 
 def _line_by_line(objects: Array, count: int) -> Array:

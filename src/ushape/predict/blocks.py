@@ -5,7 +5,7 @@ Tiles lie where those of the whole image lie, so blocks do not show either.
 
 import math
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -131,10 +131,34 @@ class BlockPlan(Frozen):
         values: Array = np.asarray(array[self.inside(plane, window)])
         return values.reshape(values.shape[-2:])
 
+    def write(self, array: Any, plane: int, window: Window, values: Array) -> None:
+        """Write a window, (h, w), of one plane of such an array."""
+        place = self.inside(plane, window)
+        array[place] = values.reshape([side.stop - side.start for side in place])
+
+    def create(self, path: Path, dtype: Any, colors: Mapping[int, Sequence[int]] | None = None) -> Any:
+        """Make such an array, without content, in a store of its own; of labels if it has `colors`."""
+        axes, chunks = "ZYX" if self.is_stack else "YX", (1,) * self.is_stack + self.chunk
+        options: dict[str, Any] = {"version": self.version, "pixel_size_um": self.pixel_size_um}
+        return create_store(path, axes, self.shape, dtype, chunks, colors=colors, **options)[0]
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of an array of all planes."""
         return (self.planes, self.height, self.width) if self.is_stack else (self.height, self.width)
+
+
+def with_surroundings(window: Window, size: tuple[int, int], pixels: int) -> tuple[Window, Window]:
+    """The window with so many pixels around it, as far as the plane goes, and where in this it lies."""
+    rows, columns = (
+        slice(max(side.start - pixels, 0), min(side.stop + pixels, length))
+        for side, length in zip(window, size, strict=True)
+    )
+    inside_rows, inside_columns = (
+        slice(side.start - seen.start, side.stop - seen.start)
+        for side, seen in zip(window, (rows, columns), strict=True)
+    )
+    return (rows, columns), (inside_rows, inside_columns)
 
 
 def _windows(size: tuple[int, int], block: tuple[int, int]) -> list[Window]:
@@ -248,18 +272,21 @@ def normalizations_of(image: LargeImage, header: ModelHeader) -> tuple[Normaliza
 
 def create_results(plan: BlockPlan, folder: Path, header: ModelHeader) -> None:
     """Make the stores that the blocks are written into."""
-    chunks = (1,) * plan.is_stack + plan.chunk
-    options: dict[str, Any] = {"version": plan.version, "pixel_size_um": plan.pixel_size_um}
-    colors = {index: info.color for index, info in enumerate(header.classes)}
-    axes = "ZYX" if plan.is_stack else "YX"
-    create_store(folder / "classes", axes, plan.shape, np.uint8, chunks, colors=colors, **options)
+    plan.create(folder / "classes", np.uint8, {i: info.color for i, info in enumerate(header.classes)})
     if plan.threshold is not None:
-        create_store(folder / "kinds", axes, plan.shape, np.uint8, chunks, **options)
+        plan.create(folder / "kinds", np.uint8)
     if plan.foreground:
-        create_store(folder / "foreground", axes, plan.shape, np.float32, chunks, **options)
+        plan.create(folder / "foreground", np.float32)
     if plan.probabilities:
-        shape, chunks = (plan.channels, *plan.shape), (1, *chunks)
-        create_store(folder / "probabilities", f"C{axes}", shape, np.float32, chunks, **options)
+        create_store(
+            folder / "probabilities",
+            "CZYX" if plan.is_stack else "CYX",
+            (plan.channels, *plan.shape),
+            np.float32,
+            (1,) * (1 + plan.is_stack) + plan.chunk,
+            version=plan.version,
+            pixel_size_um=plan.pixel_size_um,
+        )
     (folder / "done").mkdir()
 
 

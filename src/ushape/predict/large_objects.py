@@ -8,8 +8,8 @@ import numpy as np
 
 from ushape.config import Postprocessing
 from ushape.instances import Numbering, Regions, merged, sums_of, table_of
-from ushape.io import LargeImage, create_store, open_levels
-from ushape.predict.blocks import BlockPlan
+from ushape.io import LargeImage, open_levels
+from ushape.predict.blocks import BlockPlan, with_surroundings
 from ushape.predict.large_splitting import PartedPlanes
 
 Array = np.ndarray[Any, Any]
@@ -45,7 +45,8 @@ def find_objects(
         parted = PartedPlanes(plan, folder, how, max_memory)
         numberings = [_parted(plan, plane, labels, how, parted) for plane in range(plan.planes)]
         labels = parted.labels
-    ids = _create_ids(plan, folder, sum(one.number for one in numberings))
+    number = sum(one.number for one in numberings)
+    ids = plan.create(folder / "instances", np.uint16 if number < 2**16 else np.uint32, {})
     before, tables = 0, []
     for plane, numbering in enumerate(numberings):
         _write_ids(plan, plane, labels, numbering, before, ids)
@@ -69,26 +70,11 @@ def _parted(plan: BlockPlan, plane: int, kinds: Any, how: Postprocessing, parted
     return replace(numbering, classes=classes[numbering.classes])
 
 
-def _create_ids(plan: BlockPlan, folder: Path, number: int) -> Any:
-    return create_store(
-        folder / "instances",
-        "ZYX" if plan.is_stack else "YX",
-        plan.shape,
-        np.uint16 if number < 2**16 else np.uint32,
-        (1,) * plan.is_stack + plan.chunk,
-        version=plan.version,
-        pixel_size_um=plan.pixel_size_um,
-        colors={},
-    )[0]
-
-
 def _write_ids(plan: BlockPlan, plane: int, labels: Any, numbering: Numbering, before: int, ids: Any) -> None:
     """Write the ids of a plane, numbered on from the planes before."""
     for number, window in enumerate(plan.windows):
         found = numbering.ids(number, plan.read(labels, plane, window)).astype(np.int64)
-        place = plan.inside(plane, window)
-        found = np.where(found > 0, found + before, 0).astype(ids.dtype)
-        ids[place] = found.reshape([side.stop - side.start for side in place])
+        plan.write(ids, plane, window, np.where(found > 0, found + before, 0).astype(ids.dtype))
 
 
 def _measured(
@@ -96,8 +82,9 @@ def _measured(
 ) -> dict[str, Array]:
     """Measure the objects of a plane: sums over blocks, and what follows from them."""
     sums = []
-    for rows, columns in plan.windows:
-        seen, inside = zip(_seen(rows, plan.height), _seen(columns, plan.width), strict=True)
+    for window in plan.windows:
+        seen, inside = with_surroundings(window, (plan.height, plan.width), _PERIMETER_SEES)
+        rows, columns = window
         grey = image.read(plane, rows.start, rows.stop, columns.start, columns.stop)
         origin = rows.start, columns.start
         sums.append(sums_of(plan.read(ids, plane, seen), image=grey, inside=inside, origin=origin))
@@ -107,9 +94,3 @@ def _measured(
     if plan.is_stack:
         table["plane"] = np.full(len(table["id"]), plane)
     return table
-
-
-def _seen(side: slice, length: int) -> tuple[slice, slice]:
-    """What must be looked at to measure one side of a block, and where in it the block lies."""
-    seen = slice(max(side.start - _PERIMETER_SEES, 0), min(side.stop + _PERIMETER_SEES, length))
-    return seen, slice(side.start - seen.start, side.stop - seen.start)

@@ -16,8 +16,8 @@ from ushape.backends import available_memory, resident_memory
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError
 from ushape.instances import Numbering, split
-from ushape.io import create_store, open_levels
-from ushape.predict.blocks import BYTES_FOR_PARTS, BlockPlan, Window
+from ushape.io import open_levels
+from ushape.predict.blocks import BYTES_FOR_PARTS, BlockPlan, Window, with_surroundings
 
 Array = np.ndarray[Any, Any]
 
@@ -42,10 +42,7 @@ class PartedPlanes:
 
     def __init__(self, plan: BlockPlan, folder: Path, how: Postprocessing, max_memory: int | None) -> None:
         self.plan, self.how, self.max_memory = plan, how, max_memory
-        chunks = (1,) * plan.is_stack + plan.chunk
-        axes = "ZYX" if plan.is_stack else "YX"
-        options: dict[str, Any] = {"version": plan.version, "pixel_size_um": plan.pixel_size_um, "colors": {}}
-        self.labels = create_store(folder / "parts", axes, plan.shape, np.uint32, chunks, **options)[0]
+        self.labels = plan.create(folder / "parts", np.uint32, {})
         self._foreground = open_levels(folder / "foreground")[0] if how.split == "probability" else None
 
     def part(self, plane: int, kinds: Any, numbering: Numbering) -> Array:
@@ -72,7 +69,7 @@ class PartedPlanes:
         boxes = _Boxes(numbering.number)
         for number, window in enumerate(self.plan.windows):
             ids = numbering.ids(number, self.plan.read(kinds, plane, window))
-            self._write(plane, window, ids)
+            self.plan.write(self.labels, plane, window, ids)
             boxes.add(ids, window)
         classes = [np.concatenate([[0], numbering.classes])]
         left = np.ones(numbering.number + 1, bool)
@@ -103,7 +100,7 @@ class PartedPlanes:
 
     def _part_window(self, plane: int, window: Window, chosen: Array, classes: list[Array]) -> None:
         """Part the chosen components of a window, which lie inside it, under new numbers."""
-        seen, inner = self._with_surroundings(window)
+        seen, inner = with_surroundings(window, (self.plan.height, self.plan.width), 1)
         labels = self.plan.read(self.labels, plane, seen)
         is_chosen = chosen[np.where(labels < len(chosen), labels, 0)]  # beyond are parts
         numbers, ids = _compact(np.where(is_chosen, labels, 0))
@@ -114,21 +111,7 @@ class PartedPlanes:
         before = sum(map(len, classes)) - 1
         classes.append(classes[0][numbers][owners[1:]])
         labels = np.where(is_chosen, np.where(parts > 0, parts + before, 0), labels).astype(np.uint32)
-        self._write(plane, window, labels[inner])
-
-    def _with_surroundings(self, window: Window) -> tuple[Window, Window]:
-        """The window with a pixel around it, as far as the plane goes, and where in this it lies."""
-        sizes = zip(window, (self.plan.height, self.plan.width), strict=True)
-        rows, columns = (slice(max(s.start - 1, 0), min(s.stop + 1, length)) for s, length in sizes)
-        (top, bottom), (left, right) = (
-            (side.start - start, side.stop - start)
-            for side, start in zip(window, (rows.start, columns.start), strict=True)
-        )
-        return (rows, columns), (slice(top, bottom), slice(left, right))
-
-    def _write(self, plane: int, window: Window, labels: Array) -> None:
-        place = self.plan.inside(plane, window)
-        self.labels[place] = labels.reshape([side.stop - side.start for side in place])
+        self.plan.write(self.labels, plane, window, labels[inner])
 
     def _require_memory(self, window: Window) -> None:
         rows, columns = window

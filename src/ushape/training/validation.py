@@ -16,6 +16,7 @@ from ushape.data import Sample
 from ushape.instances import instances
 from ushape.models import Network
 from ushape.predict import Segmenter
+from ushape.predict.segmentation import most_probable
 from ushape.training.calibration import fit_temperature, tempered
 from ushape.training.module import TrainingModule
 from ushape.training.scores import Curve, Scores, counted_objects, kind_of, score
@@ -237,7 +238,7 @@ class Validation(Callback):
             truth = counted_objects(sample)
             found = pictures.differences(ids, truth, counted=sample.classes != IGNORE)
         else:
-            found = pictures.class_differences(probability.argmax(0).astype(np.uint8), sample.classes)
+            found = pictures.class_differences(most_probable(probability), sample.classes)
         colors = [info.color for info in self.header.classes]
         drawn = pictures.compare(
             sample.name, found, image=sample.image, probabilities=probability, colors=colors
