@@ -19,7 +19,7 @@ def instance_masks(root: Path) -> list[object]:
         true = squares((2, 2), (2, 12), (12, 2 + number))
         stack(root / "truth" / f"{name}.tif", true)
         stack(root / "out" / f"{name}_instances.tif", np.roll(true, number, axis=1))
-    names = "ap_0.50,ap_0.50_per_image,ap_0.75,ap_mean,f1_0.50,precision_0.50,recall_0.50,pq,aji,seg,det"
+    names = "ap_0.5,ap_0.50_per_image,ap_.75,ap_mean,f1_0.50,precision_0.50,recall_0.50,pq,aji,seg,det"
     return [root / "out", root / "truth", "--metrics", f"{names},op_csb,dice,dice_per_image,nsd,hd95"]
 
 
@@ -50,7 +50,28 @@ def class_masks(root: Path) -> list[object]:
     return [root / "out", root / "truth"]
 
 
-@pytest.mark.parametrize("prepare", [instance_masks, isbi_stack, ctc_folders, class_masks])
+def ome_zarr(root: Path) -> list[object]:
+    for number, name in enumerate("ab"):
+        true = squares((2, 2), (2, 12), (12, 2 + number))
+        found = {f"truth/{name}": true, f"out/{name}_instances": np.roll(true, 1, axis=1)}
+        for path, ids in found.items():
+            store = io.create_store(
+                root / f"{path}.ome.zarr", "YX", ids.shape, ids.dtype, (16, 16), version="0.4"
+            )
+            store[0][:] = ids
+    return [root / "out", root / "truth"]
+
+
+def grey_probabilities(root: Path) -> list[object]:
+    truth = cells()
+    png(root / "a_probabilities.png", np.round(255 * noisy(truth)[0]).astype(np.uint8))
+    return [root / "a_probabilities.png", png(root / "a.png", truth[0] * np.uint8(255))]
+
+
+PREPARED = [instance_masks, isbi_stack, ctc_folders, class_masks, ome_zarr, grey_probabilities]
+
+
+@pytest.mark.parametrize("prepare", PREPARED)
 def test_table_and_files_agree(ushape, tmp_path, prepare):
     words = [*prepare(tmp_path / "data"), "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv"]
     done = ushape("evaluate", *words)
@@ -115,7 +136,7 @@ def test_lines_are_whole_where_they_are_piped_on(ushape, tmp_path):
         (["--tolerance", "wide"], "--tolerance wide is no length"),
         (["--tolerance", "1um"], "needs a pixel size"),
         (["--pixel-size", "0.5"], "--pixel-size is used with a tolerance in micrometres"),
-        (["--metrics", "ap_0.5"], "'ap_0.5' is not known"),
+        (["--metrics", "ap50"], "'ap50' is not known: the IoU is part of the name, as in ap_0.50"),
         (["--metrics", "v_rand"], "'v_rand' does not fit object ids"),
     ],
 )

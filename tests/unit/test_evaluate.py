@@ -52,6 +52,77 @@ def test_probabilities_of_one_image(tmp_path):
     assert evaluate(tmp_path / "plain.tif", tmp_path / "a.png").scores == scores
 
 
+def grey(size: int = 32) -> np.ndarray:
+    """Probabilities as other programs export them: 0 to 255."""
+    return np.round(255 * noisy(cells(size=size))[0]).astype(np.uint8)
+
+
+def test_probabilities_of_8_bits_are_parts_of_255(tmp_path):
+    png(tmp_path / "a_probabilities.png", grey())
+    stack(tmp_path / "b_probabilities.tif", grey().astype(np.float32) / 255)
+    truth = png(tmp_path / "t.png", cells()[0] * np.uint8(255))
+    found = evaluate(tmp_path / "a_probabilities.png", truth)
+    floats = evaluate(tmp_path / "b_probabilities.tif", truth)
+    assert found.scores == floats.scores
+    assert "v_rand" in found.scores
+    assert "probabilities of 8 bits are value / 255" in shown(found)
+    assert "8 bits" not in shown(floats)
+
+
+def test_channels_of_8_bits_are_classes_if_they_add_up(tmp_path):
+    truth = np.random.default_rng(0).integers(0, 3, (20, 20)).astype(np.uint8)
+    png(tmp_path / "a_probabilities.png", 255 * np.eye(3, dtype=np.uint8)[truth])
+    png(tmp_path / "a.png", truth)
+    assert evaluate(tmp_path / "a_probabilities.png", tmp_path / "a.png").scores["accuracy"] == 1
+
+
+def test_probabilities_of_8_bits_are_read_alike_in_all_files(tmp_path):
+    """An image in which next to nothing is found has values of 0 and 1, too, and they are parts of 255."""
+    png(tmp_path / "out" / "a_probabilities.png", grey())
+    png(tmp_path / "out" / "b_probabilities.png", (grey() > 200).astype(np.uint8))
+    for name in "ab":
+        png(tmp_path / "truth" / f"{name}.png", cells()[0] * np.uint8(255))
+    evaluation = evaluate(tmp_path / "out", tmp_path / "truth")
+    assert not evaluation.classes(1)[0].any()
+    np.testing.assert_array_equal(evaluation.classes(0)[0], grey() > 127)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (
+            grey()[..., np.newaxis].repeat(3, 2),
+            "3 channels of 8 bits that do not add up to 255, .*save one grey",
+        ),
+        (
+            (grey() > 127).astype(np.uint8),
+            "holds 0 and 1, but in 8 bits 255 stands for probability 1; end its",
+        ),
+        (
+            grey().astype(np.uint16) * 257,
+            "probabilities are 0 to 1: save them as floats, or as 0 to 255 in 8 bits",
+        ),
+    ],
+    ids=["colours", "a mask", "16 bits"],
+)
+def test_whole_numbers_that_are_no_probabilities(tmp_path, array, message):
+    path = png(tmp_path / "a_probabilities.png", array)
+    truth = png(tmp_path / "t.png", cells()[0] * np.uint8(255))
+    with pytest.raises(DataError, match=rf"a_probabilities\.png .*{message}"):
+        evaluate(path, truth)
+
+
+@pytest.mark.parametrize("largest", [255, 254])
+@pytest.mark.parametrize("white", [1, 255])
+def test_grey_values_whose_name_says_nothing_are_refused(tmp_path, largest, white):
+    """With 255 among them they were scored as classes, else called class indices or objects."""
+    png(tmp_path / "p.png", np.minimum(np.arange(32 * 32).reshape(32, 32) // 4, largest).astype(np.uint8))
+    png(tmp_path / "t.png", cells()[0] * np.uint8(white))
+    message = rf"truth has the 2 values 0, {white}, the prediction {largest + 1}: .* end its name in _probab"
+    with pytest.raises(DataError, match=message):
+        evaluate(tmp_path / "p.png", tmp_path / "t.png")
+
+
 def test_class_masks_follow_from_probabilities_at_one_half(tmp_path):
     p = np.array([[0.5, 0.51, 0.7], [0.49, 0.3, 0.9]], np.float32)
     stack(tmp_path / "p.tif", p)
@@ -214,6 +285,25 @@ def test_names_of_metrics_may_have_spaces_around_them(tmp_path):
     png(tmp_path / "a.png", np.eye(4) > 0)
     scores = evaluate(tmp_path / "a_classes.png", tmp_path / "a.png", metrics=["dice", " iou "]).scores
     assert list(scores) == ["dice", "iou"]
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_ids_against_a_mask_are_objects_if_name_or_metrics_say_so(tmp_path, white):
+    """More of them than there are class indices, the two values of the mask among them."""
+    ids = np.kron(np.arange(400).reshape(20, 20), [[1, 1, 0], [1, 1, 0], [0, 0, 0]]).astype(np.uint16)
+    stack(tmp_path / "p.tif", ids)
+    stack(tmp_path / "p_classes.tif", ids)
+    stack(tmp_path / "p_instances.tif", ids)
+    truth = png(tmp_path / "t.png", (ids > 0) * np.uint8(white))
+    with pytest.raises(
+        DataError, match=rf"0, {white}, the prediction 400: .*_instances or .* --metrics ap_0.50"
+    ):
+        evaluate(tmp_path / "p.tif", truth)
+    with pytest.raises(DataError, match=r"prediction has the 400 values .*, too many for classes"):
+        evaluate(tmp_path / "p_classes.tif", truth)
+    for name in ("p.tif", "p_instances.tif"):
+        counts = evaluate(tmp_path / name, truth, metrics=["ap_0.50"]).scored.counts["ap_0.50"]
+        assert (counts["tp"], counts["fp"], counts["fn"]) == (399, 0, 0)
 
 
 # Pairs

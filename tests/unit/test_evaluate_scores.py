@@ -269,6 +269,11 @@ def test_boundaries_of_more_classes_are_averaged(tmp_path):
         ({"tolerance": "1um", "pixel_size": 0}, "--pixel-size 0 is not valid"),
         ({"metrics": ["dice_per_images"]}, "'dice_per_images' is not known; choose from dice, iou"),
         ({"metrics": ["ap_0.51"]}, r"'ap_0\.51' is not known; .*ap_0\.50 \.\.\. 0\.95, .*with _per_image"),
+        ({"metrics": ["ap_0.501"]}, r"'ap_0\.501' is not known; choose from dice, iou"),
+        ({"metrics": ["ap"]}, r"'ap' is not known: the IoU is part of the name, as in ap_0\.50; choose"),
+        ({"metrics": ["ap50"]}, r"'ap50' is not known: the IoU .* as in ap_0\.50; choose"),
+        ({"metrics": ["f1_75_per_image"]}, r"the IoU is part of the name, as in f1_0\.75_per_image; choose"),
+        ({"metrics": ["recall33"]}, r"the IoU is part of the name, as in recall_0\.50; choose"),
         ({"metrics": [""]}, "metric '' is not known"),
     ],
 )
@@ -276,6 +281,13 @@ def test_options_that_cannot_be(shifted, options, message):
     with pytest.raises(ConfigError, match=message) as caught:
         evaluate(*shifted, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_an_iou_is_a_number_however_it_is_written(counted):
+    names = ["ap_0.5", "ap_.500", " ap_0.50 ", "f1_0.7_per_image", "mean_matched_score_0.9"]
+    scores = evaluate(*counted, metrics=names).scores
+    assert list(scores) == ["ap_0.50", "f1_0.70_per_image", "mean_matched_score_0.90"]
+    assert scores["ap_0.50"] == 5 / 7
 
 
 def test_ids_against_a_mask_of_0_and_1_whose_components_are_objects(tmp_path):

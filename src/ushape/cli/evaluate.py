@@ -11,8 +11,10 @@ from ushape.cli.screen import fits_the_terminal, show
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="File, folder, stack or 01_RES.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="File, folder, stack or 01_GT.")],
+    prediction: Annotated[
+        Path, typer.Argument(metavar="PREDICTION", help="File, stack, OME-Zarr, folder or 01_RES.")
+    ],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="File, stack, OME-Zarr, folder or 01_GT.")],
     metrics: Annotated[
         str | None, typer.Option(help="Comma-separated scores; default: those that fit.")
     ] = None,

@@ -51,21 +51,23 @@ def evaluate(
     Parameters
     ----------
     prediction, truth : path
-        Two files (stacks too), or two folders whose files are paired by name; `_classes`, `_probabilities`
-        and `_instances` at the end of a predicted name do not count. If a folder holds several of these,
-        the probabilities are taken, unless `metrics` asks for scores of objects, or nothing is asked for
-        and the truth holds objects. Or folders of the Cell Tracking Challenge: a result `01_RES` and its
-        reference `01_GT`, or the folders above them.
+        Two files (stacks and OME-Zarr too), or two folders whose files are paired by name; `_classes`,
+        `_probabilities` (floats, or 0 to 255 in 8 bits) and `_instances` at the end of a predicted name say
+        what it holds, and do not count. If a folder holds several of these, the probabilities are taken,
+        unless `metrics` asks for scores of objects, or nothing is asked for and the truth holds objects. Or
+        folders of the Cell Tracking Challenge: a result `01_RES` and its reference `01_GT`, or the folders
+        above them.
     metrics : sequence of str, optional
-        Names out of `METRICS`. Default: what fits. Probabilities of two classes: `pixel_error`, `v_rand`,
-        `v_info`, `ece`. Class masks: `dice`, `iou`, `accuracy`, of several images also their means over the
-        images; probabilities of more classes: the same and `ece`. Object ids: `ap_0.50`, `ap_0.70`,
-        `f1_0.50`, `pq`. Cell Tracking Challenge: `seg`, `det`, `op_csb`.
+        Names out of `METRICS`; `ap_0.5` is `ap_0.50`. Default: what fits. Probabilities of two classes:
+        `pixel_error`, `v_rand`, `v_info`, `ece`. Class masks: `dice`, `iou`, `accuracy`, of several images
+        also their means over the images; probabilities of more classes: the same and `ece`. Object ids:
+        `ap_0.50`, `ap_0.70`, `f1_0.50`, `pq`. Cell Tracking Challenge: `seg`, `det`, `op_csb`.
     classes : int or str, optional
         A number says that the values of class masks are class indices 0..classes - 1, or as many others,
         which are the classes in ascending order; "objects" that the truth holds object ids. Default: values
         are compared as they are if they are the same on both sides; else the truth's are numbered in
-        ascending order, or they are objects, where that is clear.
+        ascending order, or they are objects, where that is clear; a prediction with many more values
+        than the truth must say what it holds, by its name or here.
     ignore : int or str, optional
         Label in the truth of pixels that do not count: a number, or a colour such as "0,0,0".
     tolerance : float or str, optional
@@ -133,12 +135,11 @@ def _of_files(
     of_objects = _are_of_objects(names)
     pairs = pair_paths(prediction, truth, kinds=_OBJECTS_FIRST if of_objects else KINDS)
     planes = _read(pairs, label)
-    found = number is None and (hold_objects(planes, ignore) or (of_objects and can_be_ids(planes)))
-    are_objects = classes == "objects" or found
-    if are_objects:
+    true_ids = classes == "objects" or (number is None and hold_objects(planes, ignore))
+    if true_ids or (number is None and of_objects and can_be_ids(planes)):
         pairs = pairs if names else _with_instances(pairs, prediction, truth)
         planes = as_objects(_read(pairs, label))
-    views = understand(planes, "objects" if are_objects else number)
+    views = understand(planes, "objects" if true_ids else number)
     chosen = wanted(names, views.kind, views.coding.classes, len(planes))
     if within and not names:
         chosen += BOUNDARY_METRICS

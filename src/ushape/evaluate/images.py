@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ushape.data.tracking import frame_number, numbered_frames
 from ushape.errors import ImageFormatError
-from ushape.evaluate.pairs import Pair, bare
-from ushape.io import is_image, read_image
+from ushape.evaluate.pairs import Pair, bare, holds_image
+from ushape.io import is_store, read_image, stem_of
 
 
 def image_of(pair: Pair, index: int, size: tuple[int, ...]) -> NDArray[Any] | None:
@@ -51,7 +51,7 @@ def _candidates(pair: Pair) -> Iterator[Path]:
     if truth.parent.name == "masks":
         folder = truth.parent.with_name("images")
         beside = sorted(folder.iterdir()) if folder.is_dir() else []
-        yield from (path for path in beside if path.stem == truth.stem and is_image(path))
+        yield from (path for path in beside if stem_of(path) == stem_of(truth) and holds_image(path))
     if "labels" in truth.stem:
         yield from _existing(truth.with_stem(truth.stem.replace("labels", "volume")))
     if truth.parent.name in ("SEG", "TRA"):
@@ -76,5 +76,5 @@ def _noted(report: Path) -> Iterator[Path]:
 
 
 def _existing(path: Path) -> Iterator[Path]:
-    if path.is_file():
+    if path.is_file() or is_store(path):
         yield path

@@ -57,15 +57,16 @@ _USUAL: dict[Kind, tuple[str, ...]] = {
 
 
 def known(names: Iterable[str]) -> list[str]:
-    """Names as a user gives them, without spaces, each once.
+    """Names as a user gives them, without spaces and as in `METRICS`, each once.
 
     Raises
     ------
     ConfigError
         If one is not a score.
     """
-    names = list(dict.fromkeys(name.strip() for name in names))
-    _refuse_others(names, METRICS, "is not known")
+    names = list(dict.fromkeys(_spelled(name.strip()) for name in names))
+    for name in names:
+        _refuse_others([name], METRICS, f"is not known{_remark(name)}")
     return names
 
 
@@ -126,6 +127,24 @@ def listed(names: Sequence[str]) -> str:
     few = dict.fromkeys(re.sub(r"_(0\.\d\d)$", "_0.50 ... 0.95", base(name)) for name in names)
     by_image = any(name.endswith(PER_IMAGE) for name in names)
     return ", ".join(few) + (f"; most also with {PER_IMAGE}" if by_image else "")
+
+
+def _spelled(name: str) -> str:
+    """Name as in `METRICS`, whichever way the IoU in it is written: `ap_0.50` of `ap_0.5` and `ap_.500`."""
+    match = re.fullmatch(r"(\w+_)(\d*\.\d+)(\w*)", name, re.ASCII)
+    if match is None or float(match[2]) not in IOU_THRESHOLDS:
+        return name
+    return f"{match[1]}{float(match[2]):.2f}{match[3]}"
+
+
+def _remark(name: str) -> str:
+    """How the score at an IoU is named that an unknown name such as `ap` or `f1_75` seems to mean."""
+    match = re.fullmatch(rf"({'|'.join(MATCHING_METRICS)})_?(\d*)({PER_IMAGE})?", name)
+    if match is None:
+        return ""
+    likely = f"{match[1]}_0.{match[2]:0<2}{match[3] or ''}"
+    example = likely if likely in METRICS else f"{match[1]}_0.50"
+    return f": the IoU is part of the name, as in {example}"
 
 
 def _refuse_others(names: Iterable[str], allowed: Sequence[str], problem: str) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ushape.data.pairing import pair_up
 from ushape.errors import DataError, ImageFormatError
-from ushape.io import is_image
+from ushape.io import is_image, is_store, stem_of
 
 Kind = Literal["probabilities", "classes", "instances"]
 
@@ -37,15 +37,20 @@ class Pairs:
     lone_truths: tuple[Path, ...] = ()
 
 
+def holds_image(path: Path) -> bool:
+    """Whether an entry of a folder is an image: a file, or a folder of OME-Zarr."""
+    return (is_image(path) and path.is_file()) or (path.suffix == ".zarr" and is_store(path))
+
+
 def kind_of(path: Path) -> Kind | None:
     """What the name says a predicted file holds; None if it says nothing."""
-    return next((kind for kind in KINDS if path.stem.endswith(f"_{kind}")), None)
+    return next((kind for kind in KINDS if stem_of(path).endswith(f"_{kind}")), None)
 
 
 def bare(path: Path) -> Path:
     """Path with the ending of its kind cut off the stem: `a.tif` of `a_classes.tif`."""
-    kind = kind_of(path)
-    return path if kind is None else path.with_name(path.stem.removesuffix(f"_{kind}") + path.suffix)
+    kind, stem = kind_of(path), stem_of(path)
+    return path.with_name((stem if kind is None else stem.removesuffix(f"_{kind}")) + path.suffix)
 
 
 def pair_paths(prediction: Path, truth: Path, *, kinds: Sequence[Kind] = KINDS) -> Pairs:
@@ -67,12 +72,17 @@ def pair_paths(prediction: Path, truth: Path, *, kinds: Sequence[Kind] = KINDS) 
     for path in (prediction, truth):
         if not path.exists():
             raise ImageFormatError(f"no such file or folder: {path}; check the name")
-    if prediction.is_dir() != truth.is_dir():
-        folder, file = (prediction, truth) if prediction.is_dir() else (truth, prediction)
+    if _is_folder(prediction) != _is_folder(truth):
+        folder, file = (prediction, truth) if _is_folder(prediction) else (truth, prediction)
         raise DataError(f"{file} is a file but {folder} a folder; give two files or two folders")
-    if not prediction.is_dir():
+    if not _is_folder(prediction):
         return Pairs((Pair(bare(prediction).stem, prediction, truth),), "two files")
     return _pair_folders(prediction, truth, kinds)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder of images, and not one image that is a folder."""
+    return path.is_dir() and not is_store(path)
 
 
 def _pair_folders(prediction: Path, truth: Path, kinds: Sequence[Kind]) -> Pairs:
@@ -108,8 +118,8 @@ def _by_image(paths: Iterable[Path]) -> dict[Path, Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.iterdir() if is_image(path) and path.is_file())
-    images = [path for path in images if not path.stem.endswith(_PICTURES)]
+    images = sorted(path for path in folder.iterdir() if holds_image(path))
+    images = [path for path in images if not stem_of(path).endswith(_PICTURES)]
     if not images:
         raise DataError(f"no image in {folder}; give the folder that directly holds the files")
     return images

@@ -40,6 +40,8 @@ class Plane:
         Pixels that count.
     may_be_ids : bool
         Whether the truth is stored in numbers wider than 8 bits, as object ids are and classes hardly ever.
+    from_8_bits : bool
+        Whether the prediction is probabilities that were stored as 0 to 255.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Plane:
     truth: Array
     counted: Array
     may_be_ids: bool
+    from_8_bits: bool = False
 
 
 def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[Plane]:
@@ -70,7 +73,7 @@ def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[P
     """
     truth, is_color, may_be_ids = _labels(pair.truth)
     ignored = ignored_code(ignore, is_color, 8)
-    kind, prediction = _prediction(pair, planes=len(truth))
+    kind, prediction, from_8_bits = _prediction(pair, planes=len(truth))
     if pair.plane is not None:
         prediction = prediction[pair.plane : pair.plane + 1]
     if prediction.shape[0] != len(truth) or prediction.shape[-2:] != truth.shape[-2:]:
@@ -80,7 +83,7 @@ def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[P
     for index, (plane, labels) in enumerate(zip(prediction, truth, strict=True)):
         name = pair.name if len(truth) == 1 else f"{pair.name}[{index}]"
         counted = np.ones(labels.shape, np.bool_) if ignored is None else labels != ignored
-        yield Plane(name, pair, index, kind, plane, labels, counted, may_be_ids)
+        yield Plane(name, pair, index, kind, plane, labels, counted, may_be_ids, from_8_bits)
 
 
 def as_objects(planes: Sequence[Plane]) -> list[Plane]:
@@ -120,23 +123,42 @@ def values_in(arrays: Iterable[Array]) -> set[int]:
     return {value for array in arrays if array.size for value in ranked(array)[0].tolist()}
 
 
-def _prediction(pair: Pair, planes: int) -> tuple[Kind, Array]:
-    """Probabilities (Z, C, H, W) or labels (Z, H, W), and which of them."""
+def _prediction(pair: Pair, planes: int) -> tuple[Kind, Array, bool]:
+    """Probabilities (Z, C, H, W) or labels (Z, H, W), which of them, and whether they were 0 to 255."""
     path = pair.prediction
     kind = kind_of(path)
     if kind in ("classes", "instances"):
-        return kind, _labels(path)[0]
+        return kind, _labels(path)[0], False
     if kind is None and image_size(path).dtype.kind != "f":
-        return "classes", _labels(path)[0]
+        return "classes", _labels(path)[0], False
     values = read_image(path).planes
+    from_8_bits = values.dtype == np.uint8
+    if from_8_bits:
+        values = _of_8_bits(values, path)
     low, high = float(values.min()), float(values.max())
     if kind is None and (high > 1 or not np.any((values > 0) & (values < 1))):
-        return "classes", _labels(path)[0]  # whole numbers stored as floats
+        return "classes", _labels(path)[0], False  # whole numbers stored as floats
     if low < 0 or high > 1:
-        raise DataError(f"{path} holds values {low:g} to {high:g}; probabilities are 0 to 1")
+        raise DataError(
+            f"{path} holds values {low:g} to {high:g}; probabilities are 0 to 1: save them as floats, or as "
+            "0 to 255 in 8 bits"
+        )
     if values.shape[1] == 1 and planes == 1 and np.allclose(values.sum(0), 1, atol=0.01):
         values = values.transpose(1, 0, 2, 3)  # planes that add up to 1 are the classes of one image
-    return "probabilities", values
+    return "probabilities", values, from_8_bits
+
+
+def _of_8_bits(values: Array, path: Path) -> Array:
+    """Probabilities (Z, C, H, W) float32 that are stored as 0 to 255."""
+    probabilities = values.astype(np.float32) / 255
+    channels = values.shape[1]
+    # Each value was rounded or cut off, by less than 1.
+    if channels > 1 and not np.allclose(probabilities.sum(1), 1, atol=channels / 255):
+        raise DataError(
+            f"{path} has {channels} channels of 8 bits that do not add up to 255, as probabilities of "
+            "classes do; save one grey channel, that of class 1, or floats from 0 to 1"
+        )
+    return probabilities
 
 
 def _labels(path: Path) -> tuple[Array, bool, bool]:

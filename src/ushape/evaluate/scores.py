@@ -17,7 +17,7 @@ from ushape.evaluate.names import (
     base,
 )
 from ushape.evaluate.objects import object_scores
-from ushape.evaluate.pairs import Kind
+from ushape.evaluate.pairs import Kind, kind_of
 from ushape.evaluate.planes import Plane, values_in
 from ushape.evaluate.scored import Scored, merged
 from ushape.evaluate.values import IDS, Coding, ids_against_mask, infer_coding, is_mask, object_ids
@@ -42,6 +42,7 @@ def understand(planes: Sequence[Plane], classes: Classes) -> Views:
         If the values of prediction and truth do not fit together.
     """
     kind = _only_kind(planes)
+    _require_255(planes)
     if not any(plane.counted.any() for plane in planes):
         raise DataError("no pixel of the truth counts; choose another --ignore")
     return Views(kind, _coding(planes, classes))
@@ -67,7 +68,8 @@ def score(planes: Sequence[Plane], views: Views, wanted: Sequence[str], toleranc
         parts.append(calibration_scores(planes, views, bases))
     if set(bases) & set(OBJECT_METRICS):
         parts.append(object_scores(planes, views, bases))
-    return merged(parts, wanted, [views.coding.words])
+    scaled = ["probabilities of 8 bits are value / 255"] if any(plane.from_8_bits for plane in planes) else []
+    return merged(parts, wanted, [views.coding.words, *scaled])
 
 
 def _only_kind(planes: Sequence[Plane]) -> Kind:
@@ -76,6 +78,16 @@ def _only_kind(planes: Sequence[Plane]) -> Kind:
         files = " but ".join(f"{plane.pair.prediction} holds {kind}" for kind, plane in kinds.items())
         raise DataError(f"{files}; give predictions of one kind")
     return planes[0].kind
+
+
+def _require_255(planes: Sequence[Plane]) -> None:
+    """Refuse probabilities of 8 bits that are 0 and 1 instead of 0 to 255 in all files."""
+    stored = [plane for plane in planes if plane.from_8_bits]
+    if stored and max(round(255 * float(plane.prediction.max())) for plane in stored) == 1:
+        raise DataError(
+            f"{stored[0].pair.prediction} holds 0 and 1, but in 8 bits 255 stands for probability 1; end its "
+            "name in _classes if it is a mask, or save floats from 0 to 1"
+        )
 
 
 def _is_mask_of_several(planes: Sequence[Plane], values: set[int]) -> bool:
@@ -91,7 +103,10 @@ def _coding(planes: Sequence[Plane], classes: Classes) -> Coding:
         is_of_classes = classes != "objects" and _is_mask_of_several(planes, true)
         return ids_against_mask(max(true)) if is_of_classes else IDS
     if planes[0].kind == "probabilities":
-        predicted = set(range(max(2, *(len(plane.prediction) for plane in planes))))
+        predicted, are_classes = set(range(max(2, *(len(plane.prediction) for plane in planes)))), True
     else:
         predicted = values_in(plane.prediction[plane.counted] for plane in planes)
-    return object_ids(predicted) if classes == "objects" else infer_coding(true, predicted, classes)
+        are_classes = all(kind_of(plane.pair.prediction) == "classes" for plane in planes)
+    if classes == "objects":
+        return object_ids(predicted)
+    return infer_coding(true, predicted, classes, are_classes=are_classes)

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ushape.config import IGNORE
+from ushape.data.masks import MAX_CLASSES
 from ushape.errors import ConfigError, DataError
 
 _LARGEST_INDEX = 31
@@ -58,7 +60,13 @@ def object_ids(prediction: Collection[int]) -> Coding:
     return Coding(2, None, None, "truth holds object ids: all are class 1")
 
 
-def infer_coding(truth: Collection[int], prediction: Collection[int], classes: int | None = None) -> Coding:
+def infer_coding(
+    truth: Collection[int],
+    prediction: Collection[int],
+    classes: int | None = None,
+    *,
+    are_classes: bool = False,
+) -> Coding:
     """Find out which value is which class.
 
     Parameters
@@ -68,6 +76,8 @@ def infer_coding(truth: Collection[int], prediction: Collection[int], classes: i
     classes : int, optional
         Says that values are class indices 0..classes - 1, or else that the truth has as many values, which
         are the classes in ascending order, as in training.
+    are_classes : bool
+        Whether it is known that the prediction holds classes: its name says so, or it is probabilities.
 
     Raises
     ------
@@ -97,6 +107,7 @@ def infer_coding(truth: Collection[int], prediction: Collection[int], classes: i
             f"truth has the values {_listed(true)}, the prediction {_listed(predicted)}: is 255 a class? say "
             f"--ignore 255 if these pixels do not count, --classes {len(true)} if they are one"
         )
+    _require_classes(true, predicted, are_classes=are_classes)
     for larger, smaller in ((true, predicted), (predicted, true)):
         if set(smaller) <= set(larger):
             same = {value: index for index, value in enumerate(larger)}
@@ -123,6 +134,37 @@ def _given(true: list[int], predicted: list[int], classes: int) -> Coding:
                 f"{what} has the value {unknown[-1]}, but --classes {classes} allows 0 to {classes - 1}"
             )
     return Coding(classes, of_true, of_predicted, words)
+
+
+def _require_classes(true: list[int], predicted: list[int], *, are_classes: bool) -> None:
+    """Refuse values that may as well be objects or grey values."""
+    if not are_classes and len(predicted) > (2 if is_mask(true) else 2 * len(true)):
+        raise DataError(
+            f"truth has the {len(true)} values {_listed(true)}, the prediction {len(predicted)}: "
+            f"{_listed(predicted)}; {_ways_to_say(true, predicted)}"
+        )
+    most = IGNORE - 1 if are_classes else MAX_CLASSES
+    for what, values, limit in (("truth", true, MAX_CLASSES), ("prediction", predicted, most)):
+        if len(values) > limit:
+            raise DataError(
+                f"{what} has the {len(values)} values {_listed(values)}, too many for classes; say --classes "
+                "N if they are N classes, --classes objects if each true value is one object, or end the "
+                "names of predicted objects in _instances"
+            )
+
+
+def _ways_to_say(true: list[int], predicted: list[int]) -> str:
+    """How to say what a prediction holds that has many more values than the truth."""
+    # --classes objects is said of the truth, too: it would take a mask for one object.
+    by_name = "end its name in _instances or ask for --metrics ap_0.50"
+    objects = by_name if is_mask(true) else "say --classes objects"
+    number = predicted[-1] + 1
+    may_be_indices = min(true[0], predicted[0]) >= 0 and true[-1] < number <= MAX_CLASSES
+    indices = f"; if they are class indices, say --classes {number}" if may_be_indices else ""
+    return (
+        f"if each value is one object, {objects}; if they are probabilities, end its name in _probabilities "
+        f"(8 bits) or save floats from 0 to 1{indices}"
+    )
 
 
 def _ascending(true: list[int], predicted: list[int]) -> Coding:

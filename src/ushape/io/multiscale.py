@@ -28,6 +28,11 @@ def is_store(path: Path) -> bool:
     return any(os.path.exists(path / name) for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
+def stem_of(path: Path) -> str:
+    """Name of a file without its ending; `.ome.zarr` is one."""
+    return path.stem.removesuffix(".ome") if path.suffix == ".zarr" else path.stem
+
+
 def open_store(path: Path) -> tuple[Decoded, str]:
     """Open the image of an OME-Zarr folder at full resolution; its pixels are read when they are indexed.
 
