@@ -3,8 +3,8 @@
     python benchmarks/metrics.py
 
 Prints a table in Markdown. Each row is run once to warm up, which compiles what is to be compiled, and then
-repeatedly; the time is the median. A peer that is not installed is named with the reason. README.md says what
-each row computes, and what is equal between them.
+repeatedly; the time is the median. Rows of noise, the slowest proposal, take minutes. A peer that is not
+installed is named with the reason. README.md says what each row computes, and what is equal between them.
 """
 
 # ruff: noqa: E402
@@ -147,11 +147,12 @@ def membrane_cases(probabilities: Planes, cells: Planes) -> Iterator[Case]:
         ("scikit-image", "watershed, adapted_rand_error, variation_of_information", skimage_scores),
     ):
         yield Case(what, who, how, partial(peer_v_scores, compare, *one))
-    what = f"all five ISBI scores, {len(cells)} slices"
-    yield Case(what, "ushape", "all five", partial(our_isbi_scores, *stack))
-    for name in ("pixel_error", "warping_error"):
-        run = partial(our_error, getattr(metrics, name), *stack)
-        yield Case(f"{name}, {len(cells)} slices", "ushape", name, run)
+    for of, planes in (("", probabilities), (" of uniform noise", uniform_noise(cells))):
+        what = f"all five ISBI scores{of}, {len(cells)} slices"
+        yield Case(what, "ushape", "all five", partial(our_isbi_scores, planes, cells))
+        for name in ("pixel_error", "warping_error"):
+            run = partial(our_error, getattr(metrics, name), planes, cells)
+            yield Case(f"{name}{of}, {len(cells)} slices", "ushape", name, run)
     what = f"rand_error, {len(cells)} slices"
     yield Case(what, "ushape", "rand_error", partial(our_error, metrics.rand_error, *stack))
     for who, how, compare in (
@@ -251,6 +252,12 @@ def membranes(folder: Path, prediction: Path | None) -> tuple[Planes, Planes]:
     if probabilities.shape != cells.shape:
         raise SystemExit(f"{prediction} is {probabilities.shape}, the labels are {cells.shape}")
     return list(probabilities.astype(np.float32)), list(cells)
+
+
+def uniform_noise(cells: Planes) -> Planes:
+    """A proposal that knows nothing: much is left of the warping whose surroundings must be searched."""
+    rng = np.random.default_rng(0)
+    return [rng.random(plane.shape, np.float32) for plane in cells]
 
 
 def thousand_objects(side: int = 1024, count: int = 1000) -> tuple[Array, Array]:

@@ -21,9 +21,12 @@ DATA = Path(os.environ.get("USHAPE_DATA", Path(__file__).parents[2] / "shared" /
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Folder of the real images; the test is skipped, saying why, where it is absent."""
+    """Folder of the real images; where it is absent the test is skipped, or fails if they are required."""
     if not DATA.is_dir():
-        pytest.skip(f"no real data at {DATA}; set USHAPE_DATA")
+        reason = f"no real data at {DATA}; set USHAPE_DATA"
+        if os.environ.get("USHAPE_REQUIRE_DATA"):
+            pytest.fail(f"{reason}, or leave USHAPE_REQUIRE_DATA unset to skip the test", pytrace=False)
+        pytest.skip(reason)
     return DATA
 
 

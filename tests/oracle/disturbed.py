@@ -1,7 +1,7 @@
 """Real label images, and copies of them disturbed at random, to compare implementations on. Nothing of ours.
 
 Nuclei (DSB 2018), cells (DIC-C2DH-HeLa, gold and silver frames) and the cells between membranes (ISBI 2012,
-4-connected components), cropped to about 256 x 256 pixels. Equal arguments give equal images.
+4-connected components), cropped to about `side` x `side` pixels. Equal arguments give equal images.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Pair = tuple[str, np.ndarray, np.ndarray]
 Step = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def label_pairs(data_dir: Path, count: int, seed: int = 0) -> Iterator[Pair]:
+def label_pairs(data_dir: Path, count: int, seed: int = 0, side: int = 256) -> Iterator[Pair]:
     """Name, true ids and disturbed ids (H, W) int32; the true ids are those of the file.
 
     Of every 25 pairs one has ids permuted and nothing else, one an empty disturbed image; of every 50, one
@@ -27,7 +27,7 @@ def label_pairs(data_dir: Path, count: int, seed: int = 0) -> Iterator[Pair]:
         rng = np.random.default_rng([seed, number])
         kind = kinds[number % len(kinds)]
         path, plane = kind[rng.integers(len(kind))]
-        truth = _crop(_read(path, plane), rng)
+        truth = _crop(_read(path, plane), rng, side)
         disturbed = _renumber(truth if number % 25 == 11 else disturb(truth, rng), rng)
         if number % 25 == 24:
             disturbed = np.zeros_like(truth)
@@ -42,12 +42,12 @@ def binary_pairs(data_dir: Path, count: int, seed: int = 0) -> Iterator[Pair]:
         yield name, truth > 0, disturbed > 0
 
 
-def probability_pairs(data_dir: Path, count: int, seed: int = 0) -> Iterator[Pair]:
+def probability_pairs(data_dir: Path, count: int, seed: int = 0, side: int = 256) -> Iterator[Pair]:
     """Name, truth (H, W) bool and P(truth) (H, W) float32, noisy, of the disturbed image.
 
     Objects that touch are cut apart, so that the components of the truth are objects.
     """
-    for number, (name, truth, disturbed) in enumerate(label_pairs(data_dir, count, seed)):
+    for number, (name, truth, disturbed) in enumerate(label_pairs(data_dir, count, seed, side)):
         rng = np.random.default_rng([seed, number, 1])
         blurred = ndimage.gaussian_filter(_apart(disturbed).astype(np.float64), rng.uniform(0.5, 2))
         noise = ndimage.gaussian_filter(rng.normal(size=truth.shape), rng.uniform(0.5, 3))
@@ -84,8 +84,8 @@ def _read(path: Path, plane: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-def _crop(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    height, width = np.minimum(ids.shape, rng.integers(224, 257, 2))
+def _crop(ids: np.ndarray, rng: np.random.Generator, side: int) -> np.ndarray:
+    height, width = np.minimum(ids.shape, rng.integers(side * 7 // 8, side + 1, 2))
     y, x = rng.integers(ids.shape[0] - height + 1), rng.integers(ids.shape[1] - width + 1)
     return ids[y : y + height, x : x + width].copy()
 

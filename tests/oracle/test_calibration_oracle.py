@@ -4,6 +4,7 @@ torchmetrics closes its bins at the lower edge and gives certainty a bin of its 
 the upper edge. So it is compared where no confidence lies on an edge, and the edges with the slow reference.
 """
 
+import itertools
 from pathlib import Path
 
 import disturbed
@@ -70,11 +71,18 @@ def test_torchmetrics_agrees(classes: int) -> None:
 
 
 @pytest.mark.data
-def test_likelihood_and_brier_score_equal_scikit_learn(data_dir: Path) -> None:
-    for name, truth, probability in disturbed.probability_pairs(data_dir, 12):
+def test_scores_of_200_disturbed_images_equal_scikit_learn_and_the_slow_reference(data_dir: Path) -> None:
+    pairs = disturbed.probability_pairs(data_dir, 2000, seed=5, side=32)  # small, for the slow reference
+    of_both_classes = (pair for pair in pairs if 0 < pair[1].mean() < 1)
+    compared = 0
+    for name, truth, probability in itertools.islice(of_both_classes, 240):
+        compared += 1
         p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
-        labels, likely = (truth > 0).astype(int), np.stack([1 - p, p])
+        labels, likely = truth.astype(int), np.stack([1 - p, p])
         found = metrics.calibration_error(likely, labels)
         both = labels.ravel(), p.ravel()
         assert found.nll == pytest.approx(log_loss(*both, labels=[0, 1]), **EXACT), name
         assert found.brier == pytest.approx(2 * brier_score_loss(*both), **EXACT), name
+        expected = slow_error(likely, labels, metrics.CALIBRATION_BINS)
+        assert found.error == pytest.approx(expected, **EXACT), name
+    assert compared >= 200

@@ -1,4 +1,4 @@
-"""Scores of objects against stardist.matching, torchmetrics and slow references, on real images."""
+"""Scores of objects against stardist, python-elf, torchmetrics and slow references, on real images."""
 
 import math
 from pathlib import Path
@@ -8,10 +8,13 @@ import numpy as np
 import object_reference
 import pytest
 import torch
+from elf.evaluation import mean_segmentation_accuracy
 from stardist.matching import matching as stardist_matching
 from stardist.matching import matching_criteria, matching_dataset
 
+from files_to_score import stack
 from ushape import metrics
+from ushape.evaluate import evaluate
 
 pytestmark = pytest.mark.data
 
@@ -115,6 +118,19 @@ def test_scores_of_a_data_set_equal_stardist(pairs: Pairs) -> None:
         for theirs_is, ours_is in NAMES.items():
             ours = [getattr(one, ours_is) * counts for one, counts in zip(column, some, strict=True)]
             assert np.mean(ours) == pytest.approx(getattr(their, theirs_is), rel=1e-9)
+
+
+def test_mean_over_thresholds_and_images_equals_elf(pairs: Pairs, tmp_path: Path) -> None:
+    expected = []
+    for number, (_, true, pred) in enumerate(pairs):
+        stack(tmp_path / "truth" / f"{number:03}.tif", true.astype(np.uint16))
+        stack(tmp_path / "out" / f"{number:03}_instances.tif", pred.astype(np.uint16))
+        theirs = mean_segmentation_accuracy(pred, true, metrics.IOU_THRESHOLDS)
+        # Convention: nothing to find and nothing found is perfect here, 0 at elf.
+        expected.append(theirs if pred.any() or true.any() else 1.0)
+    evaluation = evaluate(tmp_path / "out", tmp_path / "truth", metrics=["ap_mean"])
+    assert [row["ap_mean"] for row in evaluation.scored.rows] == pytest.approx(expected, rel=1e-9)
+    assert evaluation.scores["ap_mean"] == pytest.approx(np.mean(expected), rel=1e-9)
 
 
 def test_panoptic_quality_equals_stardist(pairs: Pairs) -> None:

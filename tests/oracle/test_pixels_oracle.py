@@ -9,9 +9,11 @@ from scipy import ndimage
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score
 
 from ushape import metrics
+from ushape.config import IGNORE
 
 pytestmark = pytest.mark.data
 EXACT = {"rel": 1e-9, "abs": 1e-12}  # both sum in float64; counts are whole numbers
+CLASSES = np.arange(4)
 
 
 def test_scores_of_classes_equal_scikit_learn(data_dir: Path) -> None:
@@ -30,15 +32,29 @@ def test_scores_of_classes_equal_scikit_learn(data_dir: Path) -> None:
     assert compared >= 200
 
 
-def test_pixel_error_equals_scikit_learn(data_dir: Path) -> None:
-    for name, truth, probability in disturbed.probability_pairs(data_dir, 24):
-        scores = [
-            f1_score(truth.ravel() > 0, probability.astype(np.float32).ravel() > np.float64(threshold))
-            for threshold in metrics.THRESHOLDS
-        ]
-        found = metrics.pixel_error(probability, truth > 0)
-        assert [1 - error for error in found.by_threshold] == pytest.approx(scores, **EXACT), name
-        assert found.score == pytest.approx(1 - max(scores), **EXACT), name
+def by_size(ids: np.ndarray) -> np.ndarray:
+    """Classes of the pixels: 0 background, 1 to 3 small, middling and large objects."""
+    of_object = 1 + np.digitize(np.bincount(ids.ravel()), (150, 500))
+    of_object[0] = 0
+    return of_object[ids]
+
+
+def test_scores_of_several_classes_equal_scikit_learn_beside_ignored_stripes(data_dir: Path) -> None:
+    options = {"labels": CLASSES, "average": None, "zero_division": 1}  # ours: 1 for a class that is nowhere
+    images_with_class = np.zeros(CLASSES.size, int)
+    for number, (name, *ids) in enumerate(disturbed.label_pairs(data_dir, 240, seed=4, side=96)):
+        truth, pred = map(by_size, ids)
+        is_ignored = np.arange(len(truth)) % 16 <= number % 8
+        truth[is_ignored] = IGNORE
+        pred[is_ignored & (np.arange(len(truth)) % 2 > 0)] = 4  # no class, which does not matter there
+        both = truth[~is_ignored].ravel(), pred[~is_ignored].ravel()
+        images_with_class += np.isin(CLASSES, both)
+        matrix = metrics.confusion(pred, truth, classes=CLASSES.size)
+        np.testing.assert_array_equal(matrix, confusion_matrix(*both, labels=CLASSES), err_msg=name)
+        for ours, theirs in ((metrics.dice, f1_score), (metrics.iou, jaccard_score)):
+            assert ours(matrix).tolist() == pytest.approx(theirs(*both, **options).tolist(), **EXACT), name
+        assert metrics.accuracy(matrix) == pytest.approx(accuracy_score(*both), **EXACT), name
+    assert 40 <= images_with_class.min() < 200  # also images where a class is nowhere
 
 
 def test_boundary_f1_equals_distances_on_the_plane(data_dir: Path) -> None:

@@ -37,15 +37,15 @@ def test_the_best_threshold_is_the_best(stack):
 
 
 @settings(max_examples=100, deadline=None)
-@given(LABELS, st.permutations(range(1, 6)))
-def test_numbering_does_not_matter(labels, order):
+@given(LABELS, st.permutations(range(1, 6)), st.permutations(range(1, 6)))
+def test_numbering_does_not_matter(labels, one, another):
     pred, truth = labels
-    renumber = np.array([0, *order], np.int32)
-    before, after = metrics.rand_scores(pred, truth), metrics.rand_scores(renumber[pred], truth)
+    renumbered = np.array([0, *one], np.int32)[pred], np.array([0, *another], np.int32)[truth]
+    before, after = metrics.rand_scores(pred, truth), metrics.rand_scores(*renumbered)
     assert before.rand == after.rand
     # Sums of logarithms in another order: the last digits differ.
     np.testing.assert_allclose(before.information, after.information, rtol=1e-12, atol=1e-12)
-    assert metrics.match(renumber[pred], truth).tp == metrics.match(pred, truth).tp
+    assert metrics.match(*renumbered).tp == metrics.match(pred, truth).tp
 
 
 @settings(max_examples=100, deadline=None)
