@@ -4,11 +4,19 @@ import doctest
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ushape.checkpoint import read_header
+from ushape.training import FAST
+
 ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "src" / "ushape"
 README = (ROOT / "README.md").read_text()
+PAPER_MAP = (ROOT / "docs" / "paper-map.md").read_text()
+PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
+PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 
 def test_the_session_in_the_readme_prints_what_it_says() -> None:
@@ -31,6 +39,20 @@ def test_the_python_in_the_readme_runs(discs: Path, tmp_path: Path, monkeypatch:
     assert segmentation.probabilities.shape == (2, 96, 120)
 
 
+def test_the_recipe_of_ones_own_in_its_page_is_trained_with(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
+    (tmp_path / "my-data").symlink_to(discs)
+    monkeypatch.chdir(tmp_path)
+    assert 'time="30m"' in code
+    names: dict[str, Any] = {}
+    exec(code.replace('time="30m"', 'steps=1, width=2, device="cpu"'), names)
+    stored = read_header(names["result"].model).provenance["recipe"]
+    changes = {"spline": "approximating", "grid": 7, "class_power": 0.5, "accumulate": 4}
+    assert stored == FAST.model_dump(mode="json") | changes
+
+
 def test_every_command_in_the_readme_has_these_options(ushape) -> None:
     for command, words in re.findall(r"^    ushape (\w+) (.*?)(?:#.*)?$", README, re.MULTILINE):
         text = ushape(command, "--help").stdout
@@ -38,26 +60,32 @@ def test_every_command_in_the_readme_has_these_options(ushape) -> None:
             assert option in text, f"ushape {command} has no {option}"
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "docs/paper-map.md",
-        "docs/scores.md",
-        "docs/tiles.md",
-    ],
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_every_path_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text()
-    named = set(re.findall(r"\]\(([^)#:]+)\)", text)) | set(
-        re.findall(r"`((?:src|tests|docs|benchmarks)/[\w./-]*)`", text)
-    )
-    named |= {f"src/ushape/{path}" for path in re.findall(r"`((?:models|training|metrics)/\w+\.py)", text)}
-    base = (ROOT / page).parent
-    missing = [path for path in named if not (ROOT / path).exists() and not (base / path).exists()]
+    named = set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text))
+    named |= set(re.findall(r"`((?:src|tests|docs|benchmarks)/[\w./-]*)`", text))
+    named |= set(re.findall(r"`([\w/]+/\w+\.py)(?:: \w+)?`", text))
+    named |= set(re.findall(r"\bdocs/[\w./-]+\.md", text))
+    bases = ROOT, (ROOT / page).parent, SOURCES
+    missing = [path for path in named if not any((base / path).exists() for base in bases)]
     assert not missing
+
+
+def test_every_name_in_the_paper_map_is_in_its_module() -> None:
+    named = re.findall(r"`([\w/]+\.py): (\w+)`", PAPER_MAP)
+    assert len(named) > 10
+    for path, name in named:
+        defined = rf"^(?:def |class )?{name}\b"
+        assert re.search(defined, (SOURCES / path).read_text(), re.MULTILINE), f"no {name} in {path}"
+
+
+def test_every_statement_of_the_paper_has_a_test_or_says_that_there_is_none() -> None:
+    tables = re.findall(r"^\| statement \| code \| test \|\n.*\n((?:\|.*\n)+)", PAPER_MAP, re.MULTILINE)
+    assert len(tables) == 5
+    for row in "".join(tables).splitlines():
+        _, _, test = row.strip("| ").split(" | ")
+        assert re.match("`tests/|not tested; ", test), row
 
 
 def test_nothing_of_a_machine_is_in_the_tree() -> None:

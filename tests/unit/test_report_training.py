@@ -51,7 +51,9 @@ def test_validation_images_are_compared_worst_first(tmp_path: Path, header: Mode
     ]
     html = page(tmp_path, header, comparisons=rows)
     assert "Validation images, worst first" in html
-    assert "The first 2 of 3 validation images, worst first" in page(tmp_path, header, comparisons=rows[:2])
+    assert "The 2 worst of the validation images that were scored, worst first" in page(
+        tmp_path, header, comparisons=rows[:2]
+    )
     assert [caption.split(":")[0] for caption in captions(html)] == ["wrong", "half", "right"]
     assert "</i>missed</li>" in html
 

@@ -67,6 +67,20 @@ def test_deformed_tiles_are_the_same_up_to_32nds_of_a_pixel(interpolation: str) 
         assert made["image"].shape == on_device["image"].shape == (3, 2, 108, 108)
 
 
+def test_spline_grid_and_class_power_reach_the_device() -> None:
+    changes = {"spline": "approximating", "grid": 7, "class_power": 0.0, "border_w0": 0.0, "plain": 0.5}
+    recipe, usual = STILL.model_copy(update=changes), STILL.model_copy(update={"plain": 0.5})
+    made, on_device, other = batches(recipe, "cpu"), batches(recipe, "device"), batches(usual, "device")
+    for here, there in zip(made, on_device, strict=True):
+        # As in the test above; plain tiles, whose grid is 3 x 3, are in the same batches.
+        assert (here["classes"] != there["classes"]).float().mean() < 1e-3
+        assert (here["image"] - there["image"]).std() < 0.03
+        assert torch.all(here["weights"] == 1)
+        assert torch.all(there["weights"] == 1)
+    moved = [float((a["image"] - b["image"]).std()) for a, b in zip(on_device, other, strict=True)]
+    assert max(moved) > 0.1
+
+
 @pytest.mark.parametrize("augment_on", ["cpu", "device"])
 def test_a_tile_is_the_same_in_any_batch(augment_on: str) -> None:
     noisy = STILL.model_copy(update={"grey": GreyValues(noise=0.5), "plain": 0.5})

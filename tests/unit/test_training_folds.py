@@ -13,6 +13,7 @@ import torch
 
 from ushape import Segmenter
 from ushape.checkpoint import load_model, model_hash, read_header
+from ushape.config import Postprocessing
 from ushape.data import Sample, open_folds
 from ushape.errors import ConfigError, OutputError
 from ushape.training import TrainResult, train_folds
@@ -20,8 +21,9 @@ from ushape.training import folds as training_folds
 from ushape.training.calibration import tempered
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.scores import kind_of, score
+from ushape.training.tuning import object_diameter
 
-OPTIONS = {"steps": 2, "width": 2, "device": "cpu", "seed": 5}
+OPTIONS = {"steps": 2, "width": 2, "device": "cpu", "seed": 5, "pixel_size": "0.5,0.4"}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,26 @@ def test_the_ensemble_holds_the_last_models_and_says_where_it_comes_from(run: Pa
     assert "5 images, each scored once" in page
 
 
+def test_the_ensemble_knows_the_objects_and_the_pixels_of_all_images(discs: Path, run: Path) -> None:
+    groups, _ = open_folds(discs, 2, seed=5)
+    header = read_header(run / "model.safetensors")
+    assert header.pixel_size_um == (0.5, 0.4)
+    assert header.object_diameter_px == object_diameter([one for group in groups for one in group], 2)
+
+
+def test_the_folds_are_of_one_network_though_their_images_ask_for_different_ones(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_the_first_image(samples: list[Sample], classes: int) -> int:
+        return 2 if any(sample.name == "d0" for sample in samples) else 1
+
+    for module in ("header", "folds"):
+        monkeypatch.setattr(f"ushape.training.{module}.shrink_for", by_the_first_image)
+    result = train_folds(discs, tmp_path, 2, steps=1, width=2, device="cpu")
+    paths = [result.model, *(tmp_path / f"fold-{number}" / "last.safetensors" for number in (1, 2))]
+    assert [read_header(path).architecture.shrink for path in paths] == [2, 2, 2]
+
+
 def test_the_processing_of_the_ensemble_is_tuned_out_of_fold() -> None:
     objects = np.zeros((40, 60), np.int32)
     objects[10:30, 8:28], objects[10:30, 30:50] = 1, 2
@@ -128,7 +150,7 @@ def test_the_processing_of_the_ensemble_is_tuned_out_of_fold() -> None:
     probability = np.stack([1 - foreground, foreground])
     fitted = training_folds._fitted([truth], [probability], "objects")
     assert tempered(probability[:, 20, 29], fitted["temperature"])[1] < fitted["postprocessing"].threshold
-    assert training_folds._fitted([truth], [probability], "areas").keys() == {"temperature"}
+    assert training_folds._fitted([truth], [probability], "areas")["postprocessing"] == Postprocessing()
 
 
 def test_a_finished_fold_is_not_trained_again(discs: Path, run: Path, tmp_path: Path) -> None:
@@ -162,7 +184,9 @@ def finish_with_ctrl_c(self, *given, finish=Validation.finish):
     finish(self, *given)
 
 Validation.finish = finish_with_ctrl_c
-result = train_folds(sys.argv[1], sys.argv[2], 2, steps=2, width=2, device="cpu", seed=5)
+result = train_folds(
+    sys.argv[1], sys.argv[2], 2, steps=2, width=2, device="cpu", seed=5, pixel_size="0.5,0.4"
+)
 print("interrupted" if result.interrupted else "went on")
 """
 

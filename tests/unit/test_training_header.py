@@ -1,18 +1,30 @@
 """What a run's model file says, and the weights it starts from."""
 
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from ushape import UNet
-from ushape.checkpoint import save_model
+from ushape.checkpoint import read_header, save_model
 from ushape.config import ClassInfo
 from ushape.data import Sample
 from ushape.errors import ConfigError
+from ushape.io import read_image
+from ushape.training import train
 from ushape.training.budget import Budget
-from ushape.training.header import describe, initial_network, provenance, require_same_run
+from ushape.training.header import (
+    describe,
+    differing_pixel_sizes,
+    initial_network,
+    provenance,
+    require_same_run,
+    with_pixel_size,
+)
 from ushape.training.recipe import FAST
 
 
@@ -102,3 +114,79 @@ def test_provenance_tells_data_apart_and_holds_no_clock() -> None:
     assert first == provenance(FAST, 3, Budget(5, None), [one], [], [])
     assert first["training"] != provenance(FAST, 3, Budget(5, None), [other], [], [])["training"]
     assert first["recipe"]["name"] == "fast"
+
+
+def of_sizes(*sizes: tuple[float, float] | None) -> list[Sample]:
+    """Images whose pixels have these sizes in micrometres."""
+    return [replace(sample(touching()), name=f"s{n}", pixel_size_um=size) for n, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "known"),
+    [
+        ([(0.5, 0.4), (0.50001, 0.4)], (0.5, 0.4)),  # rounding
+        ([None, (0.5, 0.4)], (0.5, 0.4)),
+        ([None, None], None),
+        ([(0.5, 0.4), (0.5, 0.4), (0.25, 0.4)], None),
+    ],
+)
+def test_the_pixel_size_is_known_where_the_images_agree(
+    sizes: list[tuple[float, float] | None], known: tuple[float, float] | None
+) -> None:
+    assert describe(FAST, "auto", 2, None, of_sizes(*sizes), infos(2)).pixel_size_um == known
+
+
+def test_images_that_differ_in_their_pixels_are_warned_of() -> None:
+    assert differing_pixel_sizes(of_sizes(None, (0.5, 0.5), (0.50001, 0.5))) == []
+    (line,) = differing_pixel_sizes(of_sizes((0.5, 0.5), (0.5, 0.5), (0.25, 0.3)))
+    assert line.startswith(
+        "warning: pixels are 0.5 um in s0, 0.25 x 0.3 um in s2: the model file will not say"
+    )
+    assert line.endswith("state it by --pixel-size")
+
+
+def test_a_pixel_size_that_is_stated_counts_for_all_images(tmp_path: Path) -> None:
+    differing = of_sizes((0.5, 0.5), None, (0.25, 0.25))
+    assert with_pixel_size(differing, None) == differing
+    stated = with_pixel_size(differing, "0.3,0.2", tiny(tmp_path))  # a model that knows none
+    assert {one.pixel_size_um for one in stated} == {(0.3, 0.2)}
+    with pytest.raises(ConfigError, match="--pixel-size -1 is not valid; give micrometres"):
+        with_pixel_size(differing, -1)
+
+
+def test_the_model_to_start_from_must_know_the_same_pixel_size(tmp_path: Path) -> None:
+    header = describe(FAST, "auto", 2, None, of_sizes((0.25, 0.25)), infos(2))
+    path = tmp_path / "source.safetensors"
+    save_model(path, initial_network(header, None, 5), header)
+    (same,) = with_pixel_size(of_sizes(None), 0.25, path)
+    assert same.pixel_size_um == (0.25, 0.25)
+    with pytest.raises(ConfigError, match=r"--pixel-size 0.5: .*source.safetensors knows pixels of 0.25 um"):
+        with_pixel_size(of_sizes(None), 0.5, path)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.uint8, "fixed"), (np.uint16, "image")])
+def test_folds_normalise_alike_whichever_of_them_holds_out_the_image_of_16_bits(
+    dtype: type, kind: str
+) -> None:
+    samples = of_sizes(None, None)
+    other = replace(samples[1], image=samples[1].image.astype(dtype))
+    headers = [
+        describe(FAST, "resnet18", None, None, [train], infos(2), True, [held_out])
+        for train, held_out in ((samples[0], other), (other, samples[0]))
+    ]
+    assert headers[0].normalization == headers[1].normalization
+    assert headers[0].normalization.kind == kind
+
+
+def test_a_run_warns_of_images_that_differ_in_their_pixels(
+    discs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    copytree(discs / "masks", data / "masks")
+    (data / "images").mkdir()
+    for number, path in enumerate(sorted((discs / "images").iterdir()), start=1):
+        size = {"resolution": (number, number), "metadata": {"unit": "um"}}
+        tifffile.imwrite(data / "images" / f"{path.stem}.tif", read_image(path).array, imagej=True, **size)
+    result = train(data, tmp_path / "run", steps=1, width=2, device="cpu", quiet=False)
+    assert "warning: pixels are " in capsys.readouterr().out
+    assert read_header(result.model).pixel_size_um is None

@@ -1,13 +1,17 @@
 """Around the loop: what a run changes for its time is put back, however the run ends."""
 
 import logging
+import re
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
-from ushape.training import train
+from ushape import UNet
+from ushape.errors import ConfigError
+from ushape.training import FAST, train
 from ushape.training.loop import without_chatter
 from ushape.training.progress import ProgressLines
 
@@ -57,3 +61,27 @@ def test_every_tenth_loss_is_in_the_tensorboard_events(discs: Path, tmp_path: Pa
     losses = events.Scalars("train/loss")
     assert [one.step for one in losses] == [10, 20]
     assert all(0 < one.value < 10 for one in losses)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "accumulate", "words"),
+    [
+        (3, 1, "3 tiles of 284 x 284 px a step; give a smaller --width, a recipe with `accumulate`"),
+        (3, 3, "3 tiles of 284 x 284 px a step; give a smaller --width, a recipe with a smaller `tile`"),
+        (1, 1, "a tile of 284 x 284 px a step; give a smaller --width, a recipe with a smaller `tile`"),
+    ],
+)
+def test_too_little_memory_is_said_in_a_line_with_what_takes_less(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: int, accumulate: int, words: str
+) -> None:
+    def without_memory(network: UNet, tile: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+
+    own = FAST.model_copy(update={"shrink": 1, "tiles": tiles, "accumulate": accumulate})
+    options = {"recipe": own, "steps": 1, "width": 2, "device": "cpu"}
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet, "forward", without_memory)
+        with pytest.raises(ConfigError, match=re.escape(words)) as raised:
+            train(discs, tmp_path / "run", **options)
+    assert str(raised.value).endswith(" (docs/recipes.md), or --device cpu")
+    assert train(discs, tmp_path / "run", **options).steps == 1, "its folder is free again"

@@ -9,10 +9,11 @@ from ushape.training.recipe import FAST, PAPER, architecture, recipe
 def test_the_paper_recipe_is_the_papers() -> None:
     assert PAPER.optimizer == "sgd"
     assert PAPER.momentum == 0.99
-    assert PAPER.tile == 572
+    assert (PAPER.tile, PAPER.tiles) == (572, 1)
     assert PAPER.norm is None
     assert (PAPER.border_w0, PAPER.border_sigma_px) == (10.0, 5.0)
-    assert PAPER.elastic_std_px == 10.0
+    assert (PAPER.elastic_std_px, PAPER.grid, PAPER.spline) == (10.0, 3, "interpolating")
+    assert PAPER.class_power == 1.0
 
 
 def test_the_paper_network_does_not_depend_on_the_recipe() -> None:
@@ -44,3 +45,26 @@ def test_a_network_that_cannot_be(model: str, width: int | None, message: str) -
 def test_an_unknown_recipe_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match="no recipe 'slow'; there are: paper, fast"):
         recipe("slow")
+
+
+def test_a_recipe_of_ones_own_is_taken_as_it_is() -> None:
+    changes = {"spline": "approximating", "grid": 7, "class_power": 0.5, "accumulate": 2}
+    own = FAST.model_copy(update=changes)
+    assert recipe(own) == own != FAST
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"splin": "approximating"}, "recipe: splin 'approximating': no such setting; help"),
+        ({"spline": "approximating"}, "recipe: grid must be at least 4 for an approximating spline, got 3"),
+        ({"scale": (2.0, 1.0)}, "recipe: scale must be a range of positive numbers"),
+        ({"accumulate": 0}, "recipe: accumulate 0: input should be greater than or equal to 1"),
+        ({"class_power": -1.0}, "recipe: class_power -1.0: input should be"),
+        ({"loss": "diced"}, "recipe: loss 'diced': input should be"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_before_it_is_run(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        recipe(FAST.model_copy(update=change))
+    assert "\n" not in str(raised.value)

@@ -94,6 +94,25 @@ def test_the_border_of_a_recipe_decides_the_weights() -> None:
     assert torch.all(paper["classes"] <= later["classes"])
 
 
+def test_the_spline_and_the_grid_of_a_recipe_are_drawn() -> None:
+    deformed = PLAIN.model_copy(update={"plain": 0.0})
+    later = deformed.model_copy(update={"spline": "approximating", "grid": 7})
+    usual, other = (dataset(recipe=one).draw(5).deformation for one in (deformed, later))
+    assert (usual.spline, usual.displacements.shape) == ("interpolating", (2, 3, 3))
+    assert (other.spline, other.displacements.shape) == ("approximating", (2, 7, 7))
+    assert not torch.equal(dataset(recipe=deformed)[5]["image"], dataset(recipe=later)[5]["image"])
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_the_class_power_of_a_recipe_weighs_the_classes(power: float) -> None:
+    tiles = dataset(recipe=PLAIN.model_copy(update={"class_power": power, "border_w0": 0.0}))
+    background, objects = np.sum([np.bincount(sample.classes.ravel()) for sample in tiles.samples], axis=0)
+    tile = next(tile for tile in map(tiles.__getitem__, range(20)) if len(tile["classes"].unique()) == 2)
+    (of_background,), (of_objects,) = (tile["weights"][tile["classes"] == n].unique() for n in (0, 1))
+    # One division in float32.
+    assert float(of_objects / of_background) == pytest.approx((background / objects) ** power, rel=1e-6)
+
+
 def test_half_of_the_tiles_show_pixels_as_they_are() -> None:
     rng = np.random.default_rng(0)
 

@@ -2,10 +2,19 @@
 
 import numpy as np
 import pytest
+from small_model import make_model
 
 from ushape.config import IGNORE, Postprocessing
 from ushape.data import Sample
-from ushape.training.tuning import has_objects, object_diameter, quality, speck_area, tune, tuning_set
+from ushape.training.tuning import (
+    has_objects,
+    object_diameter,
+    objects_in_words,
+    quality,
+    speck_area,
+    tune,
+    tuning_set,
+)
 
 Array = np.ndarray
 
@@ -121,3 +130,19 @@ def test_as_many_pixels_as_are_held_out_are_tuned_on(held_out: int, expected: in
     assert chosen == sorted(chosen)
     if expected > 2:
         assert (chosen[0], chosen[-1]) == (0, 39), "spread over all of them"
+
+
+@pytest.mark.parametrize(
+    ("classes", "diameter", "words"),
+    [
+        (2, 9.5, "objects, tuned on 3 images: above 0.4, 4-connected"),
+        (2, None, "objects, not tuned (in the annotations none touch): above 0.4, 4-connected"),
+        (3, None, "objects, not tuned (of 3 classes): above 0.4, 4-connected"),
+    ],
+)
+def test_how_objects_are_found_is_said_whether_it_was_tuned_or_not(
+    classes: int, diameter: float | None, words: str
+) -> None:
+    how = Postprocessing(threshold=0.4)
+    header = make_model(classes=classes, object_diameter_px=diameter, postprocessing=how)[1]
+    assert objects_in_words(header, "3 images").startswith(words)

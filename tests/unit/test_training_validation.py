@@ -181,6 +181,23 @@ def test_a_short_run_scores_what_it_can_afford_spread_evenly(watch: Validation) 
     assert [sample.name for sample in again.scored] == ["s0", "s4", "s8", "s12"]
 
 
+def test_the_pictures_at_the_end_are_those_of_the_worst_images(watch: Validation) -> None:
+    network = UNet(width=1, depth=1)
+    torch.nn.init.zeros_(network.score.weight)
+    network.score.bias.data = torch.tensor([0.0, 2.0])  # objects everywhere: wrong where there are few
+    usual = {sample.name for sample in several(watch, 12).shown}
+    report(watch, network, 1, score=0.9, ece=0.1)
+    objects = {name: np.zeros((40, 40), int) for name in (sample.name for sample in watch.samples)}
+    for name, ids in objects.items():
+        ids[:, 5 : 25 if name in usual else 8] = 1
+    watch.samples = watch.scored = [replace(sample(ids), name=name) for name, ids in objects.items()]
+    watch.tuned_on = watch.samples[:1]
+    watch.finish()
+    assert len(watch.comparisons) == len(usual) == 8
+    assert objects.keys() - usual <= watch.comparisons.keys()
+    assert {path.stem for path in (watch.output / "validation").iterdir()} == watch.comparisons.keys()
+
+
 def test_one_image_is_scored_though_nothing_can_be_afforded(watch: Validation) -> None:
     several(watch, 16).limit(per_pixel=1.0, per_picture=1.0, affordable=0.1)
     assert len(watch.scored) == 1

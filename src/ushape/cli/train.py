@@ -59,6 +59,10 @@ def train(
     ignore: Ignore = None,
     images: Images = None,
     masks: Masks = None,
+    pixel_size: Annotated[
+        str | None,
+        typer.Option(metavar="UM[,UM]", help="Pixel size of the training images, for the model file."),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**64 - 1, help="Same seed and --steps: same model file.")
     ] = 0,
@@ -74,13 +78,15 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train a network on annotated images."""
-    from ushape.config import parse_duration, parse_until
+    from ushape.config import parse_duration, parse_pixel_size, parse_until
 
     # Refused before torch is imported, which takes seconds.
     if time is not None:
         parse_duration(time)
     if until is not None:
         parse_until(until)
+    if pixel_size is not None:
+        parse_pixel_size(pixel_size)
 
     from ushape.training import train as train_network
     from ushape.training import train_folds
@@ -103,6 +109,7 @@ def train(
             ignore=ignore,
             images=images,
             masks=masks,
+            pixel_size=pixel_size,
             seed=seed,
             device=device,
             devices=devices,

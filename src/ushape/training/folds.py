@@ -16,10 +16,13 @@ from ushape.predict import Segmenter
 from ushape.training.calibration import fit_temperature, tempered
 from ushape.training.checkpoint_io import newest_whole
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
-from ushape.training.header import require_same_run, sample_hashes
+from ushape.training.header import common_pixel_size, require_same_run, sample_hashes, with_pixel_size
+from ushape.training.recipe import Recipe
+from ushape.training.recipe import recipe as recipe_named
+from ushape.training.resolution import shrink_for
 from ushape.training.run import TrainResult, train
 from ushape.training.scores import Kind, kind_of, score
-from ushape.training.tuning import speck_area, tune, tuning_set
+from ushape.training.tuning import object_diameter, objects_in_words, speck_area, tune, tuning_set
 
 Array = np.ndarray[Any, Any]
 
@@ -117,7 +120,11 @@ def train_folds(
     _require_one_device(options.get("devices", 1) * options.get("nodes", 1))
     reading: dict[str, Any] = {"classes": classes, "ignore": ignore, "images": images, "masks": masks}
     groups, infos = open_folds(data, folds, seed=seed, **reading)
-    kind = kind_of([sample for group in groups for sample in group], len(infos))
+    stated = options.get("pixel_size"), options.get("from_model")
+    groups = [with_pixel_size(group, *stated) for group in groups]
+    samples = [sample for group in groups for sample in group]
+    kind = kind_of(samples, len(infos))
+    options["recipe"] = _recipe(samples, len(infos), **options)
     share = None if time is None else parse_duration(str(time)) / folds
     done: list[Fold] = []
     rows: list[Row] = []
@@ -162,17 +169,34 @@ def _joined(output: Path, done: Sequence[Fold], rows: list[Row], kind: Kind, con
     everything = score(samples, probabilities, how, kind)
     rows.append(Row("all", "all", everything))
     model = output / "model.safetensors"
-    fitted = _fitted(samples, [one for fold in done for one in fold.uncalibrated], kind)
+    changes = _fitted(samples, [one for fold in done for one in fold.uncalibrated], kind) | {
+        "pixel_size_um": common_pixel_size(samples),
+        "object_diameter_px": object_diameter(samples, len(done[0].header.classes)),
+    }
     out_of_fold = {"folds": len(done), "out_of_fold": everything.row()}
-    header = join_models([fold.model for fold in done], model, changes=fitted, provenance=out_of_fold)
+    header = join_models([fold.model for fold in done], model, changes=changes, provenance=out_of_fold)
     write_table(output / "folds.csv", rows)
     write_page(output, header, rows, kind)
     console.print(on_screen(rows))
-    if kind != "areas":
-        words = f"objects, tuned on images out of fold: {header.postprocessing.in_words()}"
-        console.print(words, highlight=False, soft_wrap=True)
+    console.print(objects_in_words(header, "images out of fold"), highlight=False, soft_wrap=True)
     steps = sum(int(fold.header.provenance["validation"]["step"]) for fold in done)
     return TrainResult(model=model, last=model, steps=steps, scores=everything.row(), interrupted=False)
+
+
+def _recipe(
+    samples: list[Sample],
+    classes: int,
+    *,
+    recipe: str | Recipe = "fast",
+    model: str = "auto",
+    from_model: str | Path | None = None,
+    **_: Any,
+) -> Recipe:
+    """Recipe of every fold; how far images are shrunk is decided once, or folds might not be joined."""
+    chosen = recipe_named(recipe)
+    if chosen.shrink is not None or model != "auto" or from_model is not None:
+        return chosen
+    return chosen.model_copy(update={"shrink": shrink_for(samples, classes)})
 
 
 def _fitted(samples: list[Sample], uncalibrated: list[Array], kind: Kind) -> dict[str, Any]:
@@ -181,7 +205,7 @@ def _fitted(samples: list[Sample], uncalibrated: list[Array], kind: Kind) -> dic
     chosen = tuning_set(samples, samples)
     temperature = fit_temperature(chosen, [predicted[sample.name] for sample in chosen])
     if kind == "areas":
-        return {"temperature": temperature}
+        return {"temperature": temperature, "postprocessing": Postprocessing()}
     foregrounds = [tempered(predicted[sample.name], temperature)[1] for sample in chosen]
     tuned = tune(chosen, foregrounds, Postprocessing(min_area=speck_area(samples)))
     return {"temperature": temperature, "postprocessing": tuned}

@@ -1,6 +1,9 @@
 """What the model file of a run will say about itself, and the network it starts from."""
 
 import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +11,31 @@ import numpy as np
 import torch
 
 import ushape
+from ushape.checkpoint import read_header
 from ushape.config import (
     Architecture,
     ClassInfo,
     EncoderUNetConfig,
     ModelHeader,
     Normalization,
+    PixelSize,
     Postprocessing,
     UNetConfig,
+    parse_pixel_size,
 )
 from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.models import Member, build
 from ushape.models.encoders import Weights, normalization_of
+from ushape.predict.scaling import in_words
 from ushape.training.budget import Budget
 from ushape.training.fine_tuning import source_header, start_from
 from ushape.training.recipe import Recipe, architecture
 from ushape.training.resolution import shrink_for
 from ushape.training.tuning import object_diameter, speck_area
+
+_ROUNDING = 1e-3
+"""Relative: files keep the size of a pixel as a fraction, in a unit of their own."""
 
 
 def describe(
@@ -36,6 +46,7 @@ def describe(
     samples: list[Sample],
     classes: tuple[ClassInfo, ...],
     pretrained: Weights = False,
+    held_out: Sequence[Sample] = (),
 ) -> ModelHeader:
     """Describe the model that a run will make, before it is trained.
 
@@ -50,9 +61,11 @@ def describe(
     classes : tuple of ClassInfo
         Of the data.
     pretrained : bool or path
-        Whether an encoder starts from trained weights, and which. Images of 8 bits are then normalised as
-        those were that it was trained on; all others, whose ranges say nothing, each to mean 0 and
-        deviation 1.
+        Whether an encoder starts from trained weights, and which. If all images are of 8 bits, they are then
+        normalised as those were that it was trained on; other ranges say nothing: each image is brought to
+        mean 0 and deviation 1.
+    held_out : sequence of Sample
+        Validation images; they are among "all", so that the folds of a cross-validation decide alike.
 
     Raises
     ------
@@ -67,7 +80,7 @@ def describe(
         shrink = recipe.shrink or shrink_for(samples, len(classes))
         config = config.model_copy(update={"shrink": shrink})
     normalization = Normalization()
-    is_8_bit = all(sample.image.dtype == np.uint8 for sample in samples)
+    is_8_bit = all(sample.image.dtype == np.uint8 for sample in (*samples, *held_out))
     if isinstance(config, EncoderUNetConfig) and pretrained is not False and is_8_bit:
         normalization = normalization_of(config.encoder, channels)
     if from_model is not None:
@@ -80,9 +93,64 @@ def describe(
         normalization=normalization,
         classes=classes,
         postprocessing=Postprocessing(min_area=speck_area(samples) if len(classes) == 2 else 0),
-        pixel_size_um=samples[0].pixel_size_um,
+        pixel_size_um=common_pixel_size(samples),
         object_diameter_px=object_diameter(samples, len(classes)),
     )
+
+
+def with_pixel_size(
+    samples: Sequence[Sample],
+    pixel_size: float | str | PixelSize | None,
+    from_model: str | Path | None = None,
+) -> list[Sample]:
+    """Give images the pixel size that a person states, whatever their files say.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    pixel_size : float, str, (float, float) or None
+        In micrometres; None: what the files say.
+    from_model : path or None
+        Model file that training starts from.
+
+    Raises
+    ------
+    ConfigError
+        If it is no pixel size, or `from_model` knows another one.
+    """
+    if pixel_size is None:
+        return list(samples)
+    size = parse_pixel_size(pixel_size)
+    known = None if from_model is None else read_header(from_model).pixel_size_um
+    if known is not None and not _are_equal(size, known):
+        raise ConfigError(
+            f"--pixel-size {in_words(size)}: {from_model} knows pixels of {in_words(known)} um, and training "
+            "resamples no image; bring the images to that size, or drop --pixel-size or --from"
+        )
+    return [replace(sample, pixel_size_um=size) for sample in samples]
+
+
+def common_pixel_size(samples: Sequence[Sample]) -> PixelSize | None:
+    """Pixel size of all images that tell theirs; None if they differ by more than rounding, or none does."""
+    told = [sample.pixel_size_um for sample in samples if sample.pixel_size_um is not None]
+    return told[0] if told and all(_are_equal(told[0], other) for other in told) else None
+
+
+def differing_pixel_sizes(samples: Sequence[Sample]) -> list[str]:
+    """Warn, in one line, of images that differ in the size of their pixels; no line if they do not."""
+    told = [(sample.name, sample.pixel_size_um) for sample in samples if sample.pixel_size_um is not None]
+    odd = [(name, size) for name, size in told if not _are_equal(size, told[0][1])]
+    if not odd:
+        return []
+    (one, its_size), (other, other_size) = told[0], odd[0]
+    return [
+        f"warning: pixels are {in_words(its_size)} um in {one}, {in_words(other_size)} um in {other}: the "
+        "model file will not say how large they are; if they are of one size, state it by --pixel-size"
+    ]
+
+
+def _are_equal(one: PixelSize, other: PixelSize) -> bool:
+    return all(math.isclose(*pair, rel_tol=_ROUNDING) for pair in zip(one, other, strict=True))
 
 
 def _name(config: Architecture) -> str:

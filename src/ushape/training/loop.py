@@ -11,13 +11,16 @@ from pathlib import Path
 from types import FrameType
 
 import lightning
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from ushape.backends import PyTorchBackend
+from ushape.errors import ConfigError
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO
 from ushape.training.processes import is_first
+from ushape.training.recipe import Recipe
 
 _PATIENCE = timedelta(days=1)
 """For which processes wait for the one that validates."""
@@ -76,6 +79,27 @@ def without_chatter() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def within_memory(recipe: Recipe, tiles: int, size: int) -> Iterator[None]:
+    """Say what takes less memory, if a GPU has too little for a step of so many tiles of `size` pixels.
+
+    Raises
+    ------
+    ConfigError
+        In place of PyTorch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        what = "a tile" if tiles == 1 else f"{tiles} tiles"
+        # A step is computed in parts of whole tiles.
+        less = "with `accumulate`" if tiles > recipe.accumulate else "with a smaller `tile`"
+        raise ConfigError(
+            f"the GPU has not enough memory for {what} of {size} x {size} px a step; give a smaller --width, "
+            f"a recipe {less} (docs/recipes.md), or --device cpu"
+        ) from error
 
 
 @contextmanager

@@ -32,8 +32,8 @@ def write_page(
     best : dict
         The row of the best model.
     comparisons : sequence of Comparison
-        Validation images beside their truth, in any order; without them the pictures in `validation/` are
-        shown.
+        Validation images beside their truth, in any order: all of them, or the worst of those scored. Without
+        them the pictures in `validation/` are shown.
     curve : Curve, optional
         The leading score of the best model over its threshold.
     reliability : mapping of str to Curve, optional
@@ -104,11 +104,9 @@ def _validations(history: list[dict[str, float]]) -> Html:
 
 def _worst_first(comparisons: Sequence[Comparison], images: int) -> list[Html]:
     order = sorted(comparisons, key=lambda one: one.agreement)
-    which = (
-        "Validation images"
-        if len(order) == images
-        else f"The first {len(order)} of {images} validation images"
-    )
+    which = "Validation images"
+    if len(order) < images:
+        which = f"The {len(order)} worst of the validation images that were scored"
     return [report.section(f"{which}, worst first", *report.comparison_rows(order))] if order else []
 
 

@@ -1,8 +1,12 @@
 """The two recipes, as numbers: `paper`, as published, and `fast`, the best score soonest."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from ushape.augment import GreyValues
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from ushape.augment import Deformation, GreyValues, generator
+from ushape.augment.deformation import Spline
 from ushape.config import Architecture, EncoderUNetConfig, Frozen, UNetConfig
 from ushape.errors import ConfigError
 from ushape.loss import LossName
@@ -39,8 +43,16 @@ class Recipe(Frozen):
         `ushape.weight_map.targets`.
     border_w0, border_sigma_px : float
         Border weight map, Ronneberger 2015, eq. 2; the later form has numbers of its own.
+    class_power : float
+        How far w_c balances the classes: 1 wholly, 0 not at all; see `weight_map.class_balance`. The later
+        form has no w_c.
     elastic_std_px : float
-        Standard deviation of the displacements on the 3x3 grid, in pixels.
+        Standard deviation of the displacements on the grid, in pixels.
+    grid : int
+        Control points of the displacements along each axis of a tile; the paper has 3.
+    spline : {"interpolating", "approximating"}
+        What lies between them: the paper's "bicubic interpolation", or the B-spline of its authors' later
+        code, which needs a `grid` of 4 or more; see `augment.Deformation.draw`.
     scale : tuple of float
         Range of the random magnification; (1, 1) for none.
     plain : float
@@ -74,12 +86,15 @@ class Recipe(Frozen):
     warmup: float
     ema: float
     tile: int
-    tiles: int | None = None
-    accumulate: int = 1
+    tiles: int | None = Field(default=None, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     border: Literal["ronneberger", "falk"] = "ronneberger"
     border_w0: float = 10.0
     border_sigma_px: float = 5.0
+    class_power: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     elastic_std_px: float = 10.0
+    grid: int = 3
+    spline: Spline = "interpolating"
     scale: tuple[float, float] = (1.0, 1.0)
     plain: float = 0.0
     interpolation: Literal["linear", "cubic"] = "linear"
@@ -88,6 +103,21 @@ class Recipe(Frozen):
     encoder_share: float = 0.3
     deep_supervision: bool = False
     steps: int
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        self.deformation(generator(0, 0))
+        return self
+
+    def deformation(self, rng: np.random.Generator) -> Deformation:
+        """Draw how a tile is deformed."""
+        return Deformation.draw(
+            rng,
+            elastic_std_px=self.elastic_std_px,
+            grid=self.grid,
+            scale=self.scale,
+            spline=self.spline,
+        )
 
 
 PAPER = Recipe(
@@ -136,18 +166,33 @@ RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST)}
 
 
 def recipe(name: str | Recipe) -> Recipe:
-    """Look a recipe up by name; a recipe of one's own is taken as it is.
+    """Look a recipe up by name; a recipe of one's own is taken as it is, once it is checked.
 
     Raises
     ------
     ConfigError
-        If there is none of that name.
+        If there is none of that name, or a setting of one's own does not exist or has no possible value.
     """
     if isinstance(name, Recipe):
-        return name
+        return _checked(name)
     if name not in RECIPES:
         raise ConfigError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """Give a checked copy: `model_copy` takes any value, and names that are no settings."""
+    try:
+        return Recipe.model_validate(vars(recipe))
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
+        if first["type"] == "extra_forbidden":
+            what = "no such setting"
+        place = f"{first['loc'][0]} {first['input']!r}: " if first["loc"] else ""
+        raise ConfigError(
+            f"recipe: {place}{what[:1].lower()}{what[1:]}; help(ushape.training.Recipe) lists all settings"
+        ) from error
 
 
 def architecture(

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ushape.backends import PyTorchBackend, compiles, training_format
 from ushape.checkpoint import read_header
-from ushape.config import ModelHeader, parse_duration
+from ushape.config import ModelHeader, PixelSize, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
@@ -19,8 +19,15 @@ from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
 from ushape.training.course import Course
 from ushape.training.feed import AugmentOn, TileData, share_of_step
 from ushape.training.fine_tuning import encoder_weights, in_words, origin, slower
-from ushape.training.header import describe, initial_network, provenance, require_same_run
-from ushape.training.loop import interruptible, trainer_for, without_chatter
+from ushape.training.header import (
+    describe,
+    differing_pixel_sizes,
+    initial_network,
+    provenance,
+    require_same_run,
+    with_pixel_size,
+)
+from ushape.training.loop import interruptible, trainer_for, within_memory, without_chatter
 from ushape.training.module import TrainingModule
 from ushape.training.page import write_page
 from ushape.training.processes import from_first, is_first, own_device
@@ -30,7 +37,7 @@ from ushape.training.recipe import recipe as recipe_named
 from ushape.training.schedule import Schedule
 from ushape.training.scores import Scores
 from ushape.training.tiles import TileDataset
-from ushape.training.tuning import tuning_set
+from ushape.training.tuning import objects_in_words, tuning_set
 from ushape.training.until import until as until_of
 from ushape.training.validation import Validation
 
@@ -82,6 +89,7 @@ def train(
     ignore: int | str | None = None,
     images: str | None = None,
     masks: str | None = None,
+    pixel_size: float | str | PixelSize | None = None,
     seed: int = 0,
     device: str = "auto",
     devices: int = 1,
@@ -117,7 +125,8 @@ def train(
         So many levels of the contracting path of `from_model` or of the pretrained encoder, from the first,
         stay as they are.
     recipe : {"fast", "paper"} or Recipe
-        A recipe of one's own is made from one of these: `FAST.model_copy(update={"border_w0": 0.0})`.
+        A recipe of one's own is made from one of these: `FAST.model_copy(update={"border_w0": 0.0})`; see
+        docs/recipes.md.
     time : str or float or None
         Span of time for everything, such as "10m", or seconds.
     steps : int or None
@@ -131,6 +140,10 @@ def train(
         or a sequence of their whole names.
     classes, ignore, images, masks
         How to read the masks; see `ushape.data.open_dataset`.
+    pixel_size : float, str or (float, float), optional
+        Size of a pixel (or height and width) of all training images in micrometres, for the model file,
+        whatever the files of the images say; no image is resampled. A model that `from_model` gives must
+        know the same, or none.
     seed : int
         Same seed and `steps`: same model file.
     device : str
@@ -165,7 +178,7 @@ def train(
     DataError
         If training on `data` would be wrong.
     ConfigError
-        If options contradict each other.
+        If options contradict each other, or a GPU has not enough memory.
     OutputError
         If `output` holds a finished run, or cannot be written.
     """
@@ -184,7 +197,9 @@ def train(
         validation=validation,
         seed=seed,
     )
-    header = describe(chosen, model, width, from_model, samples, infos, weights)
+    samples = with_pixel_size(samples, pixel_size, from_model)
+    notes += differing_pixel_sizes(samples)
+    header = describe(chosen, model, width, from_model, samples, infos, weights, held_out)
     tuned_on = tuning_set(samples, held_out)
     goal = until_of(until, held_out, len(infos))
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
@@ -212,7 +227,8 @@ def train(
         state = SafeCheckpointIO().load_checkpoint(checkpoint)
         module.require_same_network(state)
         require_same_run(state["callbacks"][watch.state_key]["provenance"], header.provenance)
-    with output_folder(output), interruptible(budget), without_chatter():
+    memory = within_memory(chosen, tiles, dataset.size_in)
+    with output_folder(output), interruptible(budget), without_chatter(), memory:
         trainer = trainer_for(output, backend, callbacks, devices, nodes)
         budget.share = from_first
         network.train()
@@ -283,8 +299,7 @@ def _ending(watch: Validation, course: Course) -> Iterator[str]:
         f"probabilities, calibrated on {fitted}: temperature {watch.header.temperature:g}; calibration error "
         f"of the validation images {before:.4f} before, {after:.4f} with it"
     )
-    if watch.header.object_diameter_px is not None:
-        yield f"objects, tuned on {fitted}: {watch.header.postprocessing.in_words()}"
+    yield objects_in_words(watch.header, fitted)
 
 
 def _plan(

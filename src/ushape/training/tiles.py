@@ -74,7 +74,7 @@ class TileDataset(Dataset[Tile]):
         self.images = [normalization.apply(sample.image) for sample in samples]
         counts = np.sum([np.bincount(s.classes.ravel(), minlength=256) for s in samples], axis=0)
         classes = max(int(s.object_class[s.object_class != 255].max()) for s in samples) + 1
-        self.balance = weight_map.class_balance(counts[:classes])
+        self.balance = weight_map.class_balance(counts[:classes], power=recipe.class_power)
         self.size_in, self.tiles_per_step = tile_size(
             [s.objects.shape for s in samples], recipe.tile * geometry.shrink, geometry
         )
@@ -150,11 +150,7 @@ class TileDataset(Dataset[Tile]):
     def _deformation(self, rng: np.random.Generator) -> augment.Deformation:
         if rng.uniform() < self.recipe.plain:
             return augment.Deformation.draw_plain(rng)
-        return augment.Deformation.draw(
-            rng,
-            elastic_std_px=self.recipe.elastic_std_px,
-            scale=self.recipe.scale,
-        )
+        return self.recipe.deformation(rng)
 
 
 def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -> tuple[int, int]:

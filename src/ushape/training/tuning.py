@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ushape.config import Postprocessing
+from ushape.config import ModelHeader, Postprocessing
 from ushape.data import Sample
 from ushape.training.scores import average_precisions, counted_objects, kind_of
 
@@ -52,6 +52,15 @@ def object_diameter(samples: Sequence[Sample], classes: int) -> float | None:
     if not has_objects(samples, classes):
         return None
     return round(float(np.median(np.sqrt(4 / np.pi * _areas(samples)))), 1)
+
+
+def objects_in_words(header: ModelHeader, images: str) -> str:
+    """Say, in one line, how objects are found, and whether `images` decided it."""
+    how, classes = header.postprocessing.in_words(), len(header.classes)
+    if header.object_diameter_px is not None:
+        return f"objects, tuned on {images}: {how}"
+    why = "in the annotations none touch" if classes == 2 else f"of {classes} classes"
+    return f"objects, not tuned ({why}): {how}; `ushape predict` has options for it"
 
 
 def _areas(samples: Sequence[Sample]) -> Array:

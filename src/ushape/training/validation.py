@@ -26,7 +26,7 @@ from ushape.training.until import Until
 Array = np.ndarray[Any, Any]
 
 SHOWN = 8
-"""Validation images that are drawn."""
+"""Validation images that are drawn: always the same ones, but at the end those that are worst."""
 
 WINDOW = 1024
 """Height and width in pixels of what is drawn of larger images between validations."""
@@ -175,7 +175,7 @@ class Validation(Callback):
         before = {"ece_at_temperature_1": self.best["ece"]}
         fitted = self._fitted(network, is_late)
         self.header = self.header.model_copy(update=fitted | {"provenance": self.header.provenance | names})
-        after = self._scores(network)
+        after = self._scores(network, is_last=True)
         self.best = self.best | after.row() | before
         self.reliability[f"temperature {self.header.temperature:g}"] = after.reliability
         save_model(best, network, self._with_result(self.best))
@@ -211,16 +211,27 @@ class Validation(Callback):
         tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing, is_late)
         return {"temperature": temperature, "postprocessing": tuned}
 
-    def _scores(self, network: Network) -> Scores:
-        probabilities, shown = [], [sample.name for sample in self.shown]
+    def _scores(self, network: Network, *, is_last: bool = False) -> Scores:
+        probabilities: list[Array] = []
+        shown = [] if is_last else [sample.name for sample in self.shown]
         self.comparisons = {}
         for sample, probability in zip(self.scored, self._predict(network, self.scored), strict=True):
             probabilities.append(probability)
             if sample.name in shown:
                 self._draw(sample, probability)
+        if is_last:
+            self._draw_worst(probabilities)
         scores = score(self.scored, probabilities, self.header.postprocessing, self.kind)
         self.curve = scores.curve
         return scores
+
+    def _draw_worst(self, probabilities: list[Array]) -> None:
+        """Draw those of the scored images in which prediction and truth agree least."""
+        pairs = list(zip(self.scored, probabilities, strict=True))
+        if len(pairs) > SHOWN:
+            pairs.sort(key=lambda pair: self._differences(*pair).agreement)
+        for pair in pairs[:SHOWN]:
+            self._draw(*pair)
 
     def _predict(self, network: Network, samples: list[Sample]) -> Generator[Array]:
         """Probabilities (C, H, W) of whole images, one after the other."""
@@ -232,13 +243,14 @@ class Validation(Callback):
         finally:
             network.train()
 
+    def _differences(self, sample: Sample, probability: Array) -> pictures.Differences:
+        if self.kind == "areas":
+            return pictures.class_differences(most_probable(probability), sample.classes)
+        ids, truth = instances(probability[1], self.header.postprocessing), counted_objects(sample)
+        return pictures.differences(ids, truth, counted=sample.classes != IGNORE)
+
     def _draw(self, sample: Sample, probability: Array) -> None:
-        if self.kind != "areas":
-            ids = instances(probability[1], self.header.postprocessing)
-            truth = counted_objects(sample)
-            found = pictures.differences(ids, truth, counted=sample.classes != IGNORE)
-        else:
-            found = pictures.class_differences(most_probable(probability), sample.classes)
+        found = self._differences(sample, probability)
         colors = [info.color for info in self.header.classes]
         drawn = pictures.compare(
             sample.name, found, image=sample.image, probabilities=probability, colors=colors
