@@ -1,6 +1,13 @@
 """An encoder through the commands: trained from a file of weights, predicted with, described, and refused."""
 
+import json
+import os
+import re
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +19,7 @@ from PIL import Image
 from ushape import EncoderUNet
 from ushape.checkpoint import load_model, read_header
 from ushape.config import EncoderUNetConfig
-from ushape.errors import ConfigError
-from ushape.models.encoders import TimmEncoder, require_known
+from ushape.models.encoders import TimmEncoder
 
 NAME = "mobilenetv3_small_100"
 
@@ -60,6 +66,54 @@ def test_an_image_of_odd_size_is_predicted(run, ushape, tmp_path):
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out" / "odd_classes.png") as classes:
         assert classes.size == (83, 61)
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> Path:
+    """Images of odd sizes with red and green discs; a strip of their masks was not looked at."""
+    folder = tmp_path_factory.mktemp("colours")
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        y, x = np.indices((61 + 2 * number, 83 - 4 * number))
+        red, green = ((y - 30) ** 2 + (x - middle) ** 2 < 100 for middle in (17, 45 + number))
+        mask = (red + 2 * green).astype(np.uint8)
+        mask[:8] = 255
+        discs = np.stack([red, green, np.zeros_like(red)], axis=-1)
+        image = 60 + 120 * discs + rng.normal(0, 10, discs.shape)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"c{number}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"c{number}.png")
+    return folder
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_colours_of_odd_size_in_three_classes_with_an_ignored_label(colours, ushape, weights, tmp_path):
+    said = ("--classes", 3, "--ignore", 255)
+    words = ("--model", NAME, "--encoder-weights", weights, "--steps", 2, "--device", "cpu")
+    done = ushape("train", colours, "--output", tmp_path / "run", *said, *words)
+    assert done.returncode == 0, done.stderr
+    header = read_header(tmp_path / "run" / "model.safetensors")
+    assert header.architecture == EncoderUNetConfig(encoder=NAME, in_channels=3, classes=3)
+    assert header.normalization.mean == pytest.approx([255 * mean for mean in (0.485, 0.456, 0.406)])
+    out, model = tmp_path / "out", tmp_path / "run" / "model.safetensors"
+    done = ushape("predict", model, colours / "images", "--output", out, "--instances", "--overlay")
+    assert done.returncode == 0, done.stderr
+    for path in (colours / "images").iterdir():
+        sizes = [size_of(out / f"{path.stem}_{kind}.png") for kind in ("classes", "overlay")]
+        ids = tifffile.imread(out / f"{path.stem}_instances.tif")
+        assert {*sizes, ids.shape[::-1]} == {size_of(path)}
+    scored = ushape("evaluate", out, colours / "masks", *said, "--json", tmp_path / "scores.json")
+    assert scored.returncode == 0, scored.stderr
+    counts = json.loads((tmp_path / "scores.json").read_text())["counts"]
+    masks = [np.asarray(Image.open(path)) for path in (colours / "masks").iterdir()]
+    confusion = np.array(counts["dice"]["confusion"])
+    assert confusion.shape == (3, 3)
+    assert confusion.sum() == sum((mask != 255).sum() for mask in masks)
 
 
 @pytest.fixture
@@ -125,6 +179,7 @@ def test_an_image_of_16_bits_is_warned_of(run, ushape, tmp_path):
 def test_info_and_models_tell_the_cost(run, ushape):
     done = ushape("info", run / "model.safetensors")
     assert f"1/2       {NAME}: 16 channels" in done.stdout, done.stderr
+    assert "none: layer `encoder.model.blocks.0.0.se` looks at the whole image" in done.stdout
     listed = ushape("models")
     assert "resnet34" in listed.stdout, listed.stderr
     assert "31.0" in listed.stdout
@@ -150,7 +205,81 @@ def test_wrong_options_are_one_line(discs, ushape, tmp_path, options, message):
     assert done.stderr.count("\n") == 1
 
 
-def test_without_timm_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match=r"encoders need timm .*pip install 'ushape\[encoders\]'"):
-        require_known("resnet34")
+class Unauthorised(BaseHTTPRequestHandler):
+    """Knows nobody."""
+
+    def do_GET(self):
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def log_message(self, *words):
+        """Print nothing."""
+
+
+@pytest.fixture
+def unauthorised_hub() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Unauthorised) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:9"}, "127.0.0.1 is out of reach"),  # nobody listens there
+        ({"HF_ENDPOINT": "HUB"}, "401"),
+    ],
+    ids=["offline", "proxy", "unauthorised"],
+)
+def test_weights_that_cannot_be_fetched_are_one_line(
+    discs, ushape, unauthorised_hub, tmp_path, changes, reason
+):
+    kept = {name: value for name, value in os.environ.items() if not re.search("proxy|^hf_", name, re.I)}
+    changes = {name: unauthorised_hub if value == "HUB" else value for name, value in changes.items()}
+    words = ("--model", "resnet18", "--output", tmp_path / "run", "--steps", 1, "--device", "cpu")
+    done = ushape("train", discs, *words, timeout=60, env=kept | {"HF_HOME": str(tmp_path)} | changes)
+    assert done.returncode == 2, done.stderr
+    endpoint = changes.get("HF_ENDPOINT", "https://huggingface.co")
+    address = rf"{endpoint}/timm/resnet18\.\w+/resolve/main/model\.safetensors"
+    message = rf"resnet18 cannot be fetched: .*{reason}.*; download {address} .* --encoder-weights FILE"
+    assert re.search(message, done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+WITHOUT_TIMM = "import sys; sys.modules['timm'] = None; from ushape import cli; cli.main()"
+"""The command as it is where the extra is not installed."""
+
+
+def without_timm(*words):
+    words = [sys.executable, "-c", WITHOUT_TIMM, *map(str, words)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300)
+
+
+def test_models_without_the_extra_names_it():
+    done = without_timm("models")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "paper" in done.stdout
+    assert "encoders need timm: pip install 'ushape[encoders]'" in done.stdout
+    assert "resnet34" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_commands_without_the_extra_name_it(command, run, discs, tmp_path):
+    words = {
+        "train": (discs, "--model", "resnet34", "--steps", 1),
+        "predict": (run / "model.safetensors", discs / "images" / "d0.png"),
+    }[command]
+    done = without_timm(command, *words, "--output", tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    assert "encoders need timm" in done.stderr
+    assert done.stderr.endswith("install it with: pip install 'ushape[encoders]'\n")
+    assert done.stderr.count("\n") == 1

@@ -1,5 +1,7 @@
 """Networks of padded convolutions: how far they look, and that tiles with that halo equal the whole image."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -166,9 +168,9 @@ def test_tiled_equals_whole_in_float64(height, width, keep, up, full_resolution)
     assert relative_difference(tiled, backend(image)) < 1e-12
 
 
-def resnet18():
+def trained(name):
     torch.manual_seed(1)
-    network = EncoderUNet("resnet18", width=2)
+    network = EncoderUNet(name, width=2)
     for module in network.modules():  # as after training: the far parts of the halo must count
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
@@ -176,11 +178,24 @@ def resnet18():
     return network
 
 
-def test_tiles_of_resnet18_equal_the_whole_image():
-    backend = PyTorchBackend(resnet18(), "cpu", "fp64")
-    assert backend.geometry.halo == 286
-    image = np.random.default_rng(0).standard_normal((1, 45, 1000))
-    plan = plan_tiles(45, 1000, (64, 352), backend.geometry)
+HALOS = {"resnet18": 286, "resnet34": 542, "tf_efficientnet_lite0": 510, "vgg11_bn": 126}
+LONG_HALOS = {"convnext_tiny": 894, "densenet121": 1086}  # tiles of which take long
+
+
+@pytest.mark.parametrize(("name", "halo"), (HALOS | LONG_HALOS).items())
+def test_halos_are_those_of_the_page(name, halo):
+    assert EncoderUNet(name, width=2).geometry.halo == halo
+    page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text()
+    assert f"{name} {halo}" in " ".join(page.split())
+
+
+@pytest.mark.parametrize("name", HALOS)
+def test_tiles_equal_the_whole_image(name):
+    backend = PyTorchBackend(trained(name), "cpu", "fp64")
+    kept = backend.geometry.whole_halo + 64  # none of the three tiles reads the whole image
+    length = 3 * kept - 40
+    image = np.random.default_rng(0).standard_normal((1, 45, length))
+    plan = plan_tiles(45, length, (64, kept), backend.geometry)
     assert len(plan) == 3
     whole = backend(image)
     assert relative_difference(run_tiled(image, backend, plan, 2, np.empty(whole.shape)), whole) < 1e-12
@@ -188,7 +203,7 @@ def test_tiles_of_resnet18_equal_the_whole_image():
 
 def test_a_smaller_halo_of_resnet18_is_caught():
     """The comparison has teeth: 32 px less than the halo, or tiles off the period, are seen."""
-    backend = PyTorchBackend(resnet18(), "cpu", "fp64")
+    backend = PyTorchBackend(trained("resnet18"), "cpu", "fp64")
     image = np.random.default_rng(0).standard_normal((1, 45, 1000))
     whole = backend(image)
     for geometry in (PaddedGeometry(32, lambda: 192), PaddedGeometry(4, lambda: 322)):

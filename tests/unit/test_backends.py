@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from small_encoder import Pyramid
 from small_model import make_model
 
 from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, openvino, start
 from ushape.backends.openvino import converted, identity
 from ushape.errors import ConfigError, ShapeError, TilingError
-from ushape.models import Ensemble, UNet
+from ushape.models import EncoderUNet, Ensemble, UNet
 from ushape.predict import Segmenter
 
 
@@ -58,6 +59,34 @@ def test_openvino_computes_what_pytorch_does(network):
         assert (logits.shape, logits.dtype) == (expected.shape, np.float32)
         # The documented bound; measured: 2.1e-6 of the largest.
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def with_encoder(name, **options):
+    torch.manual_seed(5)
+    return EncoderUNet(Pyramid() if name == "own" else name, 3, 4, width=4, **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {}),
+        ("tf_efficientnet_lite0", {}),
+        ("convnext_atto", {"up": "resize"}),
+        ("swin_tiny_patch4_window7_224", {}),
+        ("own", {"deep_supervision": True}),
+        ("own", {"full_resolution": False, "up": "resize", "norm": None}),
+    ],
+)
+def test_openvino_continues_and_cuts_tiles_of_any_size(name, options):
+    """Converted from a tile of one pixel, all that follows from the size follows that of each tile."""
+    network = with_encoder(name, **options)
+    ours, reference = OpenVINOBackend(network, "fp32"), PyTorchBackend(network, "cpu", "fp32")
+    for height, width in ((1, 1), (61, 90), (97, 31)):
+        tile = tile_for(network, height, width)
+        expected = reference(tile)
+        assert expected.shape == (4, height, width)
+        # Ten times the bound of a UNet, which has a third of the layers.
+        np.testing.assert_allclose(ours(tile), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_a_result_outlives_the_next_tile():
@@ -222,6 +251,19 @@ def test_int8_changes_few_labels_or_is_refused(smooth, monkeypatch):
     monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1e-9)
     with pytest.raises(ConfigError, match=r"int8 changes the label of [\d.]+% of the pixels .* use bf16 or"):
         Segmenter(network, header, device="cpu")(smooth[::-1], "int8")
+
+
+def test_int8_of_an_encoder_takes_tiles_of_any_size(monkeypatch):
+    monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1.0)  # untrained: labels at the brink
+    network = with_encoder("own")
+    tiles = [tile_for(network, 48, 66, seed) for seed in range(2)]
+    rough, exact = OpenVINOBackend(network, "int8", tiles=tiles), PyTorchBackend(network, "cpu", "fp32")
+    for height, width in ((48, 66), (61, 20)):
+        tile = tile_for(network, height, width, seed=7)
+        found, expected = rough(tile), exact(tile)
+        assert found.shape == expected.shape == (4, height, width)
+        assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.95
+        assert not np.array_equal(found, OpenVINOBackend(network, "fp32")(tile))
 
 
 SIGNALS_AFTER_PREDICTIONS = """

@@ -3,6 +3,7 @@
 import importlib.util
 
 from rich.table import Table
+from rich.text import Text
 
 from ushape.config import EncoderUNetConfig, UNetConfig
 from ushape.models.encoder_summary import cost
@@ -18,10 +19,11 @@ _OWN = {
 
 def render() -> Table:
     """Write a row for each network: name, parameters, operations per megapixel of the image, of 1 channel."""
-    words = "any other timm name with a feature list works, too"
+    words = "most other names of timm with a feature list work, too"
     if importlib.util.find_spec("timm") is None:
         words = "encoders need timm: pip install 'ushape[encoders]'"
-    table = Table(title="networks for train --model", caption=words, box=None)
+    caption = Text(words, style="table.caption")  # as markup, [encoders] would be a style
+    table = Table(title="networks for train --model", caption=caption, box=None)
     for heading in ("name", "million parameters", "GFLOP per megapixel"):
         table.add_column(heading, justify="left" if heading == "name" else "right")
     for name, config in _OWN.items():

@@ -74,10 +74,19 @@ def draw_encoder(config: EncoderUNetConfig) -> str:
         "parameters": f"{numbers.parameters:,}, {numbers.encoder_parameters:,} of them in the encoder",
         "work": f"{numbers.gflop_per_megapixel:.0f} GFLOP per megapixel",
         "valid sizes": "any; the output has the size of the input",
-        "period": f"{network.period} px: an image moved by this gives the same output, moved",
+        "period": f"{network.period} px: an image is continued by zeros to a multiple of it",
+        "halo": _halo(config),
     }
     table = "\n".join(f"{name:<22}{value}" for name, value in facts.items())
     return "\n".join(lines) + f"\n\n{table}"
+
+
+def _halo(config: EncoderUNetConfig) -> str:
+    """How far the network looks; NaN, which finds it, goes through any weights, but must be computed."""
+    geometry = EncoderUNet.from_config(config).geometry
+    if geometry.halo is None:
+        return f"none: layer `{geometry.looks_at_all}` looks at the whole image, so tiles cannot equal it"
+    return f"{geometry.halo} px: what a tile reads beyond each side of its output"
 
 
 def _channels(block: nn.Module) -> int:

@@ -20,7 +20,7 @@ from ushape.config import EncoderUNetConfig
 from ushape.errors import ConfigError, ShapeError
 from ushape.geometry import PaddedGeometry
 from ushape.models.decoder import Decoder, Up
-from ushape.models.encoders import TimmEncoder, Weights, require_pyramid
+from ushape.models.encoders import TimmEncoder, Weights, require_maps
 from ushape.models.reach import reach
 from ushape.models.unet import DoubleConv, Norm
 
@@ -80,7 +80,8 @@ class EncoderUNet(nn.Module):
     Raises
     ------
     ConfigError
-        If a parameter is out of its range, timm is missing or has no such network, or weights cannot be had.
+        If a parameter is out of its range, timm is missing or has no such network, weights cannot be had, or
+        the encoder does not make the maps that it declares.
     CheckpointError
         If the file holds the weights of another network.
 
@@ -263,7 +264,7 @@ def _encoder(encoder: str | nn.Module, in_channels: int, pretrained: Weights) ->
             f"encoder {name} does not say its `channels` and `strides`; set both, tuples of one number per "
             "feature map"
         )
-    require_pyramid(encoder, name)  # type: ignore[arg-type]  # it has what is asked for
+    require_maps(encoder, name, in_channels)
     return encoder  # type: ignore[return-value]  # any that has channels and strides is used as one of timm's
 
 

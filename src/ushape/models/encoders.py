@@ -5,6 +5,7 @@ maps from fine to coarse. timm supplies hundreds; one of one's own needs nothing
 """
 
 import difflib
+import logging
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from ushape.config import Normalization
 from ushape.errors import CheckpointError, ConfigError
 from ushape.models import efficientnet_names
+from ushape.models.reach import evaluated
 from ushape.torchvision_operators import define_missing_operators
 
 Weights = bool | str | os.PathLike[str]
@@ -36,7 +38,7 @@ SUGGESTED = (
     "densenet121",
     "vgg11_bn",
 )
-"""What `ushape models` lists: small to middling, in common use, of each family one. Any other works, too."""
+"""What `ushape models` lists: small to middling, in common use, of each family one. Most others work, too."""
 
 _HUB = "https://huggingface.co"
 _SECONDS_TO_HUB = 5.0
@@ -78,8 +80,8 @@ class TimmEncoder(nn.Module):
     Raises
     ------
     ConfigError
-        If timm is missing, has no such network, the network has no feature maps of falling size, or the hub
-        is out of reach.
+        If timm is missing, has no such network or weights, the network has no feature maps of falling size or
+        does not take images of any, or the hub is out of reach.
     CheckpointError
         If the file does not hold the weights of this network.
     """
@@ -91,7 +93,7 @@ class TimmEncoder(nn.Module):
         self.strides = tuple(self.model.feature_info.reduction())
         self.mean, self.std = _grey_values(self.model.pretrained_cfg, in_channels)
         self._is_channels_last = "NHWC" in str(getattr(self.model, "output_fmt", ""))
-        require_pyramid(self, name)
+        require_maps(self, name, in_channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the feature maps of images (N, in_channels, H, W), H and W multiples of the last stride."""
@@ -105,7 +107,10 @@ def normalization_of(name: str, in_channels: int) -> Normalization:
     Its mean and standard deviation of grey values 0 to 1, times 255. One channel has the mean of the three
     colours' numbers; the channels of others take those of red, green and blue in turn, as its filters do.
     """
-    mean, std = _grey_values(_timm().get_pretrained_cfg(name).to_dict(), in_channels)
+    timm = _timm()
+    # A network without weights in timm has the numbers of most others.
+    config = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    mean, std = _grey_values(config.to_dict(), in_channels)
     return Normalization(kind="fixed", mean=tuple(255 * m for m in mean), std=tuple(255 * s for s in std))
 
 
@@ -132,6 +137,33 @@ def require_pyramid(encoder: Encoder, name: str) -> None:
         )
 
 
+def require_maps(encoder: Any, name: str, in_channels: int) -> None:
+    """Raise ConfigError unless an encoder, a module, makes the maps it declares, tried on a small image.
+
+    The image is one period high and two wide: no network passes whose windows fit some sizes only. Random
+    state, modes and statistics stay as they are.
+    """
+    require_pyramid(encoder, name)
+    weight = next(encoder.parameters(), torch.zeros(()))
+    height, width = encoder.strides[-1], 2 * encoder.strides[-1]
+    image = weight.new_zeros(1, in_channels, height, width)
+    try:
+        with torch.no_grad(), evaluated(encoder), torch.random.fork_rng(devices=[]):
+            found = [tuple(one.shape[1:]) for one in encoder(image)]
+    except Exception as error:  # of somebody else, who may raise whatever they like
+        raise ConfigError(
+            f"encoder {name} does not take an image of shape {tuple(image.shape[1:])} ({_reason(error)}); it "
+            f"must take any multiples of {height} px, as resnet34 does"
+        ) from error
+    declared = zip(encoder.channels, encoder.strides, strict=True)
+    if found != [(channels, height // stride, width // stride) for channels, stride in declared]:
+        maps = ", ".join(" x ".join(map(str, shape)) for shape in found)
+        raise ConfigError(
+            f"encoder {name} declares channels {encoder.channels} and strides {encoder.strides}, but an "
+            f"image of {height} x {width} px becomes maps of {maps}; declare what it makes, or take another"
+        )
+
+
 def timm_names(pattern: str = "") -> list[str]:
     """Names that timm knows, those that contain `pattern`."""
     return [name for name in _timm().list_models() if pattern in name]
@@ -143,10 +175,22 @@ def require_known(name: str, others: Sequence[str] = ()) -> None:
         return
     timm = _timm()
     if timm.is_model(name):
+        _require_tag(name)
         return
     near = difflib.get_close_matches(name.lower(), [*others, *timm.list_models()], n=3, cutoff=0.5)
     hint = f"the nearest names are {', '.join(near)}" if near else f"there are {', '.join(SUGGESTED)}, ..."
     raise ConfigError(f"no model {name!r}; {hint} (see `ushape models`)")
+
+
+def _require_tag(name: str) -> None:
+    """Raise ConfigError, with those there are, if a name has a tag of weights that timm does not know."""
+    architecture, dot, tag = name.partition(".")
+    known = _timm().list_models(architecture, include_tags=True)
+    if dot and name not in known:
+        tags = [one.partition(".")[2] for one in known if "." in one]
+        raise ConfigError(
+            f"{architecture} of timm has no weights {tag!r}; there are: {', '.join(tags) or 'none'}"
+        )
 
 
 def _timm() -> Any:
@@ -164,48 +208,73 @@ def _create(name: str, in_channels: int, weights: Weights) -> Any:
     require_known(name)
     timm = _timm()
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
-    config = timm.get_pretrained_cfg(name)
+    options["pretrained"] = weights is not False
     if name.startswith("swin"):
         options["strict_img_size"] = False  # attention in windows, which fit images of any size
-    if isinstance(weights, bool):
-        if weights:
-            _require_hub(name, config)
-        options["pretrained"] = weights
-    else:
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _weights_of(name, weights)}}
+    if not isinstance(weights, bool):
+        options["pretrained_cfg_overlay"] = {"state_dict": _weights_of(name, weights)}
+    elif weights:
+        _require_hub(name)
     try:
         return timm.create_model(name, **options)
-    except (RuntimeError, TypeError, AttributeError, OSError, ValueError) as error:
+    except Exception as error:  # timm, its hub and what lies between them raise whatever they like
+        if weights is True:
+            _create(name, in_channels, False)  # raises, if it is the network that cannot be used
+            raise _not_fetched(name, _reason(error)) from error
         what = f"{name} of timm" if weights is False else f"the pretrained weights of {name}"
         raise ConfigError(
-            f"{what} cannot be used as an encoder: {error}; take another, such as resnet34"
+            f"{what} cannot be used as an encoder: {_reason(error)}; take another, such as resnet34"
         ) from error
 
 
-def _require_hub(name: str, config: Any) -> None:
+def _require_hub(name: str) -> None:
     """Refuse at once what timm would only give up after a minute: weights that cannot be fetched."""
+    config = _timm().get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url):
         raise ConfigError(f"timm has no pretrained weights of {name}; give a file with them, or none")
-    address = config.url
     if config.hf_hub_id:
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import constants, try_to_load_from_cache
 
-        files = ("model.safetensors", "pytorch_model.bin")
+        files = (_file(config), "pytorch_model.bin")
         if any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in files):
             return
-        address = f"{os.environ.get('HF_ENDPOINT', _HUB)}/{config.hf_hub_id}/resolve/main/model.safetensors"
-    if any(os.environ.get(proxy) for proxy in ("HTTPS_PROXY", "https_proxy")):
-        return  # names may be unknown here, and known there
-    place = urlsplit(address)
-    port = place.port or {"http": 80, "https": 443}[place.scheme]
+        if constants.HF_HUB_OFFLINE:
+            raise _not_fetched(name, "HF_HUB_OFFLINE is set")
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every try
+    # Behind a proxy names may be unknown here, and known there.
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    place = urlsplit(_address(config) if not proxy else proxy if "://" in proxy else f"http://{proxy}")
+    port = place.port or (80 if place.scheme == "http" else 443)
     try:
         socket.create_connection((place.hostname or "", port), timeout=_SECONDS_TO_HUB).close()
     except OSError as error:
-        raise ConfigError(
-            f"the weights of {name} cannot be fetched: {place.hostname} is out of reach ({error}); "
-            f"download {address} where it can be, and give --encoder-weights FILE (pretrained=FILE), or go "
-            "without them: --encoder-weights none"
-        ) from error
+        raise _not_fetched(name, f"{place.hostname} is out of reach ({error})") from error
+
+
+def _not_fetched(name: str, reason: str) -> ConfigError:
+    """What to do without the hub; names the file."""
+    address = _address(_timm().get_pretrained_cfg(name))
+    return ConfigError(
+        f"the weights of {name} cannot be fetched: {reason}; download {address} where it can be, and give "
+        "--encoder-weights FILE (pretrained=FILE), or go without them: --encoder-weights none"
+    )
+
+
+def _address(config: Any) -> str:
+    """Where the weights of a network of timm lie."""
+    if not config.hf_hub_id:
+        return str(config.url)
+    endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+    return f"{endpoint}/{config.hf_hub_id}/resolve/main/{_file(config)}"
+
+
+def _file(config: Any) -> str:
+    return str(config.hf_hub_filename or "model.safetensors")
+
+
+def _reason(error: Exception) -> str:
+    """First line of what an error says, or else its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _weights_of(name: str, path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -266,9 +335,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         EOFError,
         ValueError,
     ) as error:
-        reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{file}: not a file of weights alone ({reason}); give a .safetensors, or a .pth that "
+            f"{file}: not a file of weights alone ({_reason(error)}); give a .safetensors, or a .pth that "
             "holds a state_dict"
         ) from error
     for key in ("state_dict", "model"):  # what training scripts put around it

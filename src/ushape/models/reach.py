@@ -41,7 +41,7 @@ def reach(network: nn.Module, in_channels: int, period: int) -> int | str:
     )
     if windows is not None:
         return windows
-    with torch.no_grad(), _evaluated(network):
+    with torch.no_grad(), evaluated(network):
         for periods in _PERIODS:
             pixels = periods * period
             found = max(_reach(network, in_channels, period, pixels, axis) for axis in (2, 3))
@@ -95,10 +95,12 @@ def _first_that_spreads(network: nn.Module, in_channels: int, period: int, pixel
 
 
 @contextmanager
-def _evaluated(network: nn.Module) -> Iterator[None]:
-    was_training = network.training
+def evaluated(network: nn.Module) -> Iterator[None]:
+    """Have a network in evaluation mode for a while; each of its parts is then in the mode it was in."""
+    modes = [(part, part.training) for part in network.modules()]
     network.eval()
     try:
         yield
     finally:
-        network.train(was_training)
+        for part, was_training in modes:  # some may be kept in evaluation mode, such as frozen batch norms
+            part.training = was_training
