@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from machine import circumstances
 from ushape import Segmenter
 from ushape.config import Postprocessing
 from ushape.data import Sample, open_dataset
@@ -84,6 +85,7 @@ def main() -> None:
     words.add_argument("models", type=Path, nargs="+")
     words.add_argument("--validation", default="0.2", help="as it was trained with")
     chosen = words.parse_args()
+    print(circumstances(("ushape", "torch", "scipy"), "all cores"), "", sep="\n", flush=True)
     print(
         "| model | calibrated by | ECE | Dice | V_rand or AP(0.5) | pixel error |\n|---|---|---|---|---|---|"
     )

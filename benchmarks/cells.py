@@ -9,22 +9,22 @@ paper's 0.7756 is of the challenge's own split, after ten hours on a GPU.
 """
 
 import argparse
-import json
 import os
-import shutil
-import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tifffile
 
+from records import Record, median_and_spread, places, recorded
 from ushape import Segmenter
 from ushape.metrics import seg, total_seg
 from ushape.training import FAST, train
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data")) / "DIC-C2DH-HeLa"
+PACKAGES = ("ushape", "torch", "lightning")
 LAST_TRAINED = 25
 PARTLY_ANNOTATED = 67
 RECIPES = {"weighted": FAST, "unweighted": FAST.model_copy(update={"border_w0": 0.0})}
@@ -46,27 +46,21 @@ def scored_frames(data: Path) -> list[int]:
     return [number for number in numbers if number > LAST_TRAINED + 5 and number != PARTLY_ANNOTATED]
 
 
-def run(data: Path, who: str, minutes: float, seed: int, output: Path) -> dict[str, Any]:
-    """Train, predict and score once; or the record if it was done before."""
-    place = output / f"cells-{who}-{minutes:g}min-seed{seed}"
-    record = place.with_name(place.name + ".json")
-    if not record.exists():
-        shutil.rmtree(place, ignore_errors=True)  # what a killed run left cannot be scored
-        place.mkdir(parents=True)
-        started, load = time.monotonic(), os.getloadavg()[0]
-        training = first_frames(data, place / "training")
-        options: dict[str, Any] = {"time": 60 * minutes, "seed": seed, "device": "cpu", "quiet": False}
-        result = train(training, place / "run", recipe=RECIPES[who], started=started, **options)
-        seconds, segmenter = time.monotonic() - started, Segmenter.load(result.model, device="cpu")
-        frames = []
-        for number in scored_frames(data):
-            found = segmenter(data / "01" / f"t{number:03d}.tif").instances()
-            frames.append(seg(found, tifffile.imread(data / "01_GT/SEG" / f"man_seg{number:03d}.tif")))
-        facts = {"who": who, "seed": seed, "seconds": seconds, "load_before": load, "steps": result.steps}
-        scores = {"seg": total_seg(frames).score, "by_frame": [frame.score for frame in frames]}
-        how = {"objects": segmenter.header.postprocessing.in_words(), "model": segmenter.header.name}
-        record.write_text(json.dumps(facts | scores | how, indent=1))
-    return dict(json.loads(record.read_text()))
+def run(data: Path, who: str, minutes: float, seed: int, place: Path) -> Record:
+    """Train, predict and score once."""
+    started = time.monotonic()
+    training = first_frames(data, place / "training")
+    options: dict[str, Any] = {"time": 60 * minutes, "seed": seed, "device": "cpu", "quiet": False}
+    result = train(training, place / "run", recipe=RECIPES[who], started=started, **options)
+    seconds, segmenter = time.monotonic() - started, Segmenter.load(result.model, device="cpu")
+    frames = []
+    for number in scored_frames(data):
+        found = segmenter(data / "01" / f"t{number:03d}.tif").instances()
+        frames.append(seg(found, tifffile.imread(data / "01_GT/SEG" / f"man_seg{number:03d}.tif")))
+    facts = {"who": who, "seed": seed, "seconds": seconds, "steps": result.steps}
+    scores = {"seg": total_seg(frames).score, "by_frame": [frame.score for frame in frames]}
+    how = {"objects": segmenter.header.postprocessing.in_words(), "model": segmenter.header.name}
+    return facts | scores | how
 
 
 def main() -> None:
@@ -79,7 +73,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/cells"), help="records and models")
     options = parser.parse_args()
     records = [
-        run(options.data, who, options.minutes, seed, options.output)
+        recorded(
+            options.output / f"cells-{who}-{options.minutes:g}min-seed{seed}",
+            PACKAGES,
+            partial(run, options.data, who, options.minutes, seed),
+        )
         for seed in options.seeds
         for who in options.who
     ]
@@ -90,9 +88,9 @@ def main() -> None:
             frames = ", ".join(f"{score:.3f}" for score in record["by_frame"])
             head = f"| {who} | {record['seed']} | {record['steps']} | {record['seconds']:.0f} "
             print(f"{head}| {record['seg']:.4f} | {frames} |")
-        scores = [record["seg"] for record in chosen]
-        spread = f"{statistics.median(scores):.4f} ({max(scores) - min(scores):.4f})"
-        print(f"| **{who}** | median (spread) of {len(scores)} | | | {spread} | |")
+        spread = median_and_spread([record["seg"] for record in chosen])
+        print(f"| **{who}** | median (spread) of {len(chosen)} | | | {spread} | |")
+    print("", *places(records), sep="\n")
 
 
 if __name__ == "__main__":

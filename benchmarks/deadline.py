@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from machine import circumstances
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 
@@ -47,7 +49,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["isbi2012", "dsb2018"])
     parser.add_argument("--output", type=Path, default=Path("runs/deadline"))
     options = parser.parse_args()
-    print(f"load before: {os.getloadavg()[0]:.1f}\n")
+    print(circumstances(("ushape", "torch", "lightning"), "all cores"), "", sep="\n", flush=True)
     print("| data | asked for | seconds | off | first picture | longest without a new one |")
     print("|---|---|---|---|---|---|")
     for minutes, name in itertools.product(options.minutes, options.only):

@@ -12,12 +12,12 @@ run leaves a JSON file in `--output`, and a later call skips it. README.md says 
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from machine import circumstances
+from records import Record, places, recorded
 from ushape.backends import peak_memory
 from ushape.io import read_image, read_labels
 from ushape.metrics import confusion, iou
@@ -38,6 +38,7 @@ from ushape.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
+PACKAGES = ("ushape", "torch", "timm", "segmentation-models-pytorch")
 ENCODER = "tf_efficientnet_lite0"
 IGNORE = 255
 TILE, BATCH, RATE = 256, 4, 1e-3
@@ -234,31 +235,28 @@ def main() -> None:
         task = TASKS[options.what](options.data)
         print(json.dumps(run_alike(name, task, options.steps, seed, options.weights)))
         return
-    print(circumstances(("ushape", "torch", "timm", "segmentation-models-pytorch"), "all cores"))
     names = options.who or (NETWORKS if options.what in TASKS else ("imagenet", "none"))
-    records = [recorded(name, seed, options) for seed in options.seeds for name in names]
-    print(*table(records), sep="\n")
+    records = [record_of(name, seed, options) for seed in options.seeds for name in names]
+    print(*table(records), "", *places(records), sep="\n")
 
 
-def recorded(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def record_of(name: str, seed: int, options: argparse.Namespace) -> Record:
     """One run, or its record if it was made before."""
     length = f"{options.minutes:g}min" if options.what == "scratch" else f"{options.steps}steps"
     run = options.output / f"{options.what}-{name.replace(', ', '-').replace(' ', '-')}-{length}-seed{seed}"
-    record = run.with_name(run.name + ".json")
-    if not record.exists():
-        print(f"{run.name}: started", file=sys.stderr, flush=True)
-        shutil.rmtree(run, ignore_errors=True)
-        options.output.mkdir(parents=True, exist_ok=True)
-        if options.what == "scratch":
-            found = run_scratch(name, options.data, options.minutes, seed, run, options.weights)
-        else:
-            words = [sys.executable, __file__, options.what, "--one", name, seed, "--steps", options.steps]
-            words += ["--data", options.data, "--weights", options.weights]
-            done = subprocess.run([*map(str, words)], stdout=subprocess.PIPE, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-        record.write_text(json.dumps({"name": name, "seed": seed, **found}))
-    read: dict[str, Any] = json.loads(record.read_text())
-    return read
+    return recorded(run, PACKAGES, partial(made, name, seed, options))
+
+
+def made(name: str, seed: int, options: argparse.Namespace, run: Path) -> Record:
+    """Train and score one network."""
+    if options.what == "scratch":
+        found = run_scratch(name, options.data, options.minutes, seed, run, options.weights)
+    else:
+        words = [sys.executable, __file__, options.what, "--one", name, seed, "--steps", options.steps]
+        words += ["--data", options.data, "--weights", options.weights]
+        done = subprocess.run([*map(str, words)], stdout=subprocess.PIPE, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+    return {"name": name, "seed": seed, **found}
 
 
 if __name__ == "__main__":

@@ -10,14 +10,19 @@ of the learning rate of recipe `fast`; `scratch` has its whole.
 import argparse
 import os
 import statistics
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ushape
+from records import Record, places, recorded
 from ushape.checkpoint import read_header
 from ushape.training import fine_tuning
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
+PACKAGES = ("ushape", "torch", "lightning")
 
 
 def nuclei(folder: Path) -> Path:
@@ -58,11 +63,23 @@ def cells(folder: Path) -> tuple[Path, str]:
     return folder / "dic", "045,055,065,075"
 
 
-def run(data: Path, output: Path, **options: object) -> float:
-    """Train, and give the score of the last model; read it if that was done before."""
-    if not (output / "report.html").exists():
-        ushape.train(data, output, device="cpu", **options)
-    return float(read_header(output / "last.safetensors").provenance["validation"]["score"])
+def run(data: Path, how: dict[str, Any], output: Path) -> Record:
+    """Train, and give the score of the last model."""
+    ushape.train(data, output, device="cpu", **how)
+    header = read_header(output / "last.safetensors")
+    return {"score": float(header.provenance["validation"]["score"])}
+
+
+def compared(
+    data: Path, how: dict[str, Any], options: argparse.Namespace, source: Path, folder: Path
+) -> Iterator[tuple[str, Record]]:
+    """From scratch, then from the source at each share of the learning rate; by name, made if not there."""
+    scratch = how | {"width": options.width}
+    yield "scratch", recorded(folder / "scratch", PACKAGES, partial(run, data, scratch))
+    for share in options.shares:
+        fine_tuning.SHARE = share
+        started = partial(run, data, how | {"from_model": source})
+        yield f"share {share:g}", recorded(folder / f"share-{share:g}", PACKAGES, started)
 
 
 def main() -> None:
@@ -76,29 +93,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/fine-tuning"))
     options = parser.parse_args()
     place = options.output
-    run(nuclei(place / "nuclei"), place / "source", width=options.width, steps=options.before)
-    sets = {"DIC cells": cells(place), "membranes": membranes(place)}
-    for name, (data, held_out) in sets.items():
+    source = place / f"source-width{options.width}-{options.before}steps"
+    how = {"width": options.width, "steps": options.before}
+    records = [recorded(source, PACKAGES, partial(run, nuclei(place / "nuclei"), how))]
+    for name, (data, held_out) in {"DIC cells": cells(place), "membranes": membranes(place)}.items():
         rows: dict[str, list[float]] = {}
         for seed in options.seeds:
-            common = {"validation": held_out, "steps": options.steps, "seed": seed}
-            folder = place / f"{data.name}-{options.steps}-{seed}"
-            rows.setdefault("scratch", []).append(
-                run(data, folder / "scratch", width=options.width, **common)
-            )
-            for share in options.shares:
-                fine_tuning.SHARE = share
-                rows.setdefault(f"share {share:g}", []).append(
-                    run(
-                        data,
-                        folder / f"share-{share:g}",
-                        from_model=place / "source" / "last.safetensors",
-                        **common,
-                    )
-                )
+            how = {"validation": held_out, "steps": options.steps, "seed": seed}
+            folder = place / f"{data.name}-after-{source.name}-{options.steps}steps-seed{seed}"
+            for what, record in compared(data, how, options, source / "last.safetensors", folder):
+                rows.setdefault(what, []).append(record["score"])
+                records.append(record)
         for what, scores in rows.items():
             each = " ".join(f"{score:.4f}" for score in scores)
             print(f"{name:10} {what:12} {statistics.median(scores):.4f}  ({each})", flush=True)
+    print("", *places(records), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """DSB 2018 nuclei: objects found after twenty minutes of `ushape train`, beside the published figures.
 
-    python benchmarks/nuclei.py --minutes 20 --seeds 0
+    python benchmarks/nuclei.py --minutes 20 --seeds 0 1 2
 
 Every 8th image in sorted order is held out and never shown to training, which validates, selects and tunes on
 images of its own. All scores are of the data set: objects of all held-out images together. The published
@@ -10,16 +10,23 @@ figures are of another split.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+
+from records import Record, median_and_spread, places, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018"
+PACKAGES = ("ushape", "torch", "lightning")
 THRESHOLDS = ("0.50", "0.60", "0.70", "0.80", "0.90")
+COLUMNS = {f"ap_{threshold}": f"AP({threshold})" for threshold in THRESHOLDS} | {
+    "f1_0.50": "F1(0.50)",
+    "pq": "PQ",
+    "aji": "AJI",
+}
 PUBLISHED = {
     "U-Net, 2 classes": (0.6739, 0.5975, 0.5339, 0.4151, 0.2032),
     "U-Net, 3 classes": (0.8060, 0.7431, 0.6543, 0.4910, 0.2258),
@@ -45,29 +52,21 @@ def linked(names: list[str], data: Path, folder: Path) -> Path:
     return folder
 
 
-def run(data: Path, minutes: float, seed: int, output: Path) -> dict[str, Any]:
-    """Train, predict and score once; or the record if it was done before."""
-    place = output / f"nuclei-{minutes:g}min-seed{seed}"
-    record = place.with_name(place.name + ".json")
-    if not record.exists():
-        shutil.rmtree(place, ignore_errors=True)  # what a killed run left cannot be scored
-        names = sorted(path.name for path in (data / "images").iterdir())
-        held_out = names[::8]
-        training = linked([name for name in names if name not in held_out], data, place / "training")
-        scored = linked(held_out, data, place / "held-out")
-        started, load = time.monotonic(), os.getloadavg()[0]
-        ushape("train", training, "--output", place / "run", "--time", f"{minutes:g}m", "--seed", seed)
-        seconds = time.monotonic() - started
-        model = place / "run" / "model.safetensors"
-        ushape("predict", model, scored / "images", "--output", place / "result", "--instances")
-        scores = place / "scores.json"
-        chosen = ",".join(
-            [f"ap_{threshold}" for threshold in THRESHOLDS] + ["ap_mean", "f1_0.50", "pq", "aji"]
-        )
-        ushape("evaluate", place / "result", scored / "masks", "--metrics", chosen, "--json", scores)
-        facts = {"seconds": seconds, "load_before": load, "seed": seed, "held_out": len(held_out)}
-        record.write_text(json.dumps(json.loads(scores.read_text()) | facts, indent=1))
-    return dict(json.loads(record.read_text()))
+def run(data: Path, minutes: float, seed: int, place: Path) -> Record:
+    """Train, predict and score once."""
+    names = sorted(path.name for path in (data / "images").iterdir())
+    held_out = names[::8]
+    training = linked([name for name in names if name not in held_out], data, place / "training")
+    scored = linked(held_out, data, place / "held-out")
+    started = time.monotonic()
+    ushape("train", training, "--output", place / "run", "--time", f"{minutes:g}m", "--seed", seed)
+    seconds = time.monotonic() - started
+    model = place / "run" / "model.safetensors"
+    ushape("predict", model, scored / "images", "--output", place / "result", "--instances")
+    scores, chosen = place / "scores.json", ",".join([*COLUMNS, "ap_mean"])
+    ushape("evaluate", place / "result", scored / "masks", "--metrics", chosen, "--json", scores)
+    facts = {"seconds": seconds, "seed": seed, "held_out": len(held_out)}
+    return dict(json.loads(scores.read_text())) | facts
 
 
 def main() -> None:
@@ -80,19 +79,25 @@ def main() -> None:
         "--output", type=Path, default=Path("runs/nuclei"), help="records, models, predictions"
     )
     options = parser.parse_args()
-    records = [run(options.data, options.minutes, seed, options.output) for seed in options.seeds]
+    records = [
+        recorded(
+            options.output / f"nuclei-{options.minutes:g}min-seed{seed}",
+            PACKAGES,
+            partial(run, options.data, options.minutes, seed),
+        )
+        for seed in options.seeds
+    ]
 
-    print(
-        "| | " + " | ".join(f"AP({threshold})" for threshold in THRESHOLDS) + " | F1(0.50) | PQ | AJI | s |"
-    )
-    print("|---" * (len(THRESHOLDS) + 5) + "|")
+    print("| | " + " | ".join(COLUMNS.values()) + " | s |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
     for found in records:
-        values = [found[f"ap_{threshold}"] for threshold in THRESHOLDS]
-        values += [found["f1_0.50"], found["pq"], found["aji"]]
-        shown = " | ".join(f"{value:.4f}" for value in values)
+        shown = " | ".join(f"{found[name]:.4f}" for name in COLUMNS)
         print(f"| ushape, seed {found['seed']} | {shown} | {found['seconds']:.0f} |")
+    spreads = [median_and_spread([found[name] for found in records]) for name in COLUMNS]
+    print(f"| **ushape**, median (spread) of {len(records)} | " + " | ".join(spreads) + " | |")
     for name, published in PUBLISHED.items():
         print(f"| {name} (published) | " + " | ".join(f"{value:.4f}" for value in published) + " | | | | |")
+    print("", *places(records), sep="\n")
 
 
 if __name__ == "__main__":

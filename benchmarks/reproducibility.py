@@ -24,6 +24,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
+from machine import circumstances
 from ushape import UNet
 from ushape.checkpoint import save_model
 from ushape.config import ClassInfo, ModelHeader, UNetConfig
@@ -34,6 +35,7 @@ SPAWN = (
     "import multiprocessing; multiprocessing.set_start_method('{}'); "
     "from ushape.cli.entry import main; main()"
 )
+PACKAGES = ("ushape", "torch", "lightning", "numpy")
 USHAPE = [str(Path(sys.executable).with_name("ushape"))]
 
 
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("runs/reproducibility"))
     options = parser.parse_args()
+    print(circumstances(PACKAGES, f"{options.threads} threads"), "", sep="\n", flush=True)
     runs = Runs(options)
     reference = runs.straight("straight")
     expected = digest(reference)
