@@ -136,8 +136,10 @@ class TilePlan:
         return len(self.rows) * len(self.columns)
 
 
-def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
-    """Cut one axis into tiles that together equal one pass over the whole axis.
+def plan_axis(
+    length: int, keep: int, geometry: Geometry, *, part: tuple[int, int] | None = None
+) -> tuple[Span, ...]:
+    """Cut one axis, or a part of it, into tiles that together equal one pass over the whole axis.
 
     Parameters
     ----------
@@ -147,6 +149,8 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
         Pixels kept of each tile; a positive multiple of the period. The last tile may keep fewer.
     geometry : Geometry
         Of the network.
+    part : (int, int), optional
+        First and last pixel (half-open) that are needed; some more are kept, to a multiple of the period.
 
     Returns
     -------
@@ -158,14 +162,7 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
     ShapeError
         If `length` is not positive.
     TilingError
-        If `keep` is not a positive multiple of the period, or the network looks at the whole image and `keep`
-        is less than that.
-
-    Examples
-    --------
-    >>> from ushape.models import UNet
-    >>> plan_axis(500, 384, UNet().geometry)[1]
-    Span(read_start=292, read_stop=592, keep_start=384, keep_stop=500, is_padded=False)
+        If `keep` is no positive multiple of the period, or less than a network needs that looks at all of it.
     """
     _require_pixels(length)
     if keep < 1 or keep % geometry.period:
@@ -174,9 +171,11 @@ def plan_axis(length: int, keep: int, geometry: Geometry) -> tuple[Span, ...]:
             f"a tile that keeps {keep} px is not exact; keep a multiple of {geometry.period}, "
             f"for example {nearest}"
         )
-    kept = [(start, min(start + keep, length)) for start in range(0, length, keep)]
+    first, last = part or (0, length)
+    begin, end = first - first % geometry.period, min(last + -last % geometry.period, length)
+    kept = [(start, min(start + keep, end)) for start in range(begin, end, keep)]
     if isinstance(geometry, PaddedGeometry):
-        halo = 0 if len(kept) == 1 else geometry.whole_halo  # which takes time to find
+        halo = 0 if kept == [(0, length)] else geometry.whole_halo  # which takes time to find
         return tuple(
             Span(max(start - halo, 0), min(stop + halo, length), start, stop, is_padded=True)
             for start, stop in kept
@@ -206,7 +205,7 @@ def plan_for_memory(
 ) -> TilePlan:
     """Cut an image into nearly equal tiles that a memory budget allows, and that together read least.
 
-    A network takes nearly the same time for each pixel that it reads, so this plan is the fastest one.
+    The time of a network grows with the pixels that it reads, so the plan that reads least saves most.
 
     Parameters
     ----------
@@ -246,7 +245,7 @@ def plan_for_memory(
     elif affordable < largest**2:
         reason = f"as large as {max_memory / 1e6:.0f} MB for a tile allow"
     else:
-        reason = f"larger than {largest} x {largest} px is no faster"
+        reason = f"at most {largest} x {largest} px: larger ones save little"
     return plan_tiles(height, width, keep, geometry, reason=reason)
 
 

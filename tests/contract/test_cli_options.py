@@ -28,7 +28,7 @@ FROZEN = {
                 "--steps",
             ),
             *("--validation", "--folds", *READING, "--seed", "--device", "--workers", "--resume"),
-            *("--until", "--devices", "--nodes"),
+            *("--until", "--devices", "--nodes", "--pixel-size"),
         ],
     ),
     "predict": (
@@ -37,7 +37,7 @@ FROZEN = {
             *("--output", "-o", "--precision", "--max-memory", "--instances", "--probabilities"),
             *("--overlay", "--outlines", "--layout", "--threshold", "--min-area", "--split", "--fill-holes"),
             *("--border", "--foi", "--scale", "--pixel-size", "--average", "--workers", "--scheduler"),
-            *("--overwrite", "--device"),
+            *("--overwrite", "--device", "--resume", "--average-of", "--connectivity"),
         ],
     ),
     "evaluate": (

@@ -342,6 +342,7 @@ cases(
     (["--recipe", "slow"], ("'slow'", "paper, fast")),
     (["--model", "resnet"], ("'resnet'", "the nearest names are", "ushape models")),
     (["--model", "released", "--width", "16"], ("--width 16", "--model released")),
+    (["--pixel-size", "0"], ("--pixel-size 0 is not valid",)),
     (["--time", "soon"], ("'soon'", "10m")),
     (["--time", "0m"], ("'0m'", "10m")),
     (["--time", "1m", "--steps", "5"], ("--time 1m", "--steps 5", "not both")),
@@ -576,6 +577,9 @@ cases(
     (["--precision", "fp8"], ("'fp8'", "use auto, fp32, bf16 or int8")),
     (["--device", "quantum"], ("'quantum'", "use auto or cpu")),
     (["--average", "8"], ("--average '8'", "use none, paper, d4")),
+    (["--average-of", "votes"], ("--average-of 'votes'", "use logits or probabilities")),
+    (["--instances", "--connectivity", "6"], ("connectivity 6",)),
+    (["--resume", "--overwrite"], ("--resume keeps results", "drop one of them")),
     (["--workers", "0"], ("--workers 0: at least 1",)),
     (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], ("drop one of them",)),
     (["--scheduler", "tcp://127.0.0.1:1"], ("--scheduler tcp://127.0.0.1:1", "`dask scheduler` prints")),
@@ -619,6 +623,7 @@ cases(
     "evaluate",
     evaluate,
     (["--metrics", "beauty"], ("'beauty'", "dice")),
+    (["--metrics", "ap"], ("'ap' is not known", "the IoU is part of the name, as in ap_0.50")),
     (["--json", "data"], ("cannot write data", "remove that folder")),
     (
         ["--csv", "data/masks/d0.png/scores.csv"],
@@ -664,6 +669,41 @@ def evaluate_truncated_mask(desk: Desk) -> Words:
     mask = desk.discs / "masks" / "d0.png"
     (desk.folder / "half.png").write_bytes(mask.read_bytes()[:200])
     return ["evaluate", "half.png", mask]
+
+
+def against_a_mask(desk: Desk, name: str, values: np.ndarray) -> Words:
+    """A prediction beside a mask of 0 and 255, of which it holds both values."""
+    values = values.reshape(-1, 20)
+    tifffile.imwrite(desk.folder / name, values, photometric="minisblack")
+    Image.fromarray((values > 99) * np.uint8(255)).save(desk.folder / "mask.png")
+    return ["evaluate", name, "mask.png"]
+
+
+@case("0, 255, the prediction 256: 0, 1, 2", "end its name in _probabilities (8 bits)", "floats from 0 to 1")
+def evaluate_grey_values(desk: Desk) -> Words:
+    return against_a_mask(desk, "grey.tif", (np.arange(520) // 2).clip(max=255).astype(np.uint8))
+
+
+@case("0, 255, the prediction 300: 0, 1, 2", "end its name in _instances", "--metrics ap_0.50")
+def evaluate_many_objects_against_a_mask(desk: Desk) -> Words:
+    return against_a_mask(desk, "objects.tif", np.arange(300, dtype=np.uint16))
+
+
+@case("prediction has the 300 values", "too many for classes", "in _instances")
+def evaluate_many_objects_as_classes(desk: Desk) -> Words:
+    return against_a_mask(desk, "a_classes.tif", np.arange(300, dtype=np.uint16))
+
+
+@case("a_probabilities.tif holds values 0 to 299", "save them as floats, or as 0 to 255 in 8 bits")
+def evaluate_probabilities_of_16_bits(desk: Desk) -> Words:
+    return against_a_mask(desk, "a_probabilities.tif", np.arange(300, dtype=np.uint16))
+
+
+@case("a.ome.zarr is a file but", "give two files or two folders")
+def evaluate_a_store_against_a_folder(desk: Desk) -> Words:
+    (desk.folder / "a.ome.zarr").mkdir()
+    (desk.folder / "a.ome.zarr" / "zarr.json").write_text("{}")
+    return ["evaluate", "a.ome.zarr", desk.data() / "masks"]
 
 
 @case("cannot write pipe.json", "a device or a pipe", "another name")

@@ -21,7 +21,7 @@ from PIL import Image
 from terminal import on_a_terminal, plain
 
 from ushape import UNet
-from ushape.checkpoint import model_hash, read_header, save_model
+from ushape.checkpoint import load_model, model_hash, read_header, save_model
 from ushape.config import ClassInfo, ModelHeader, UNetConfig
 
 SMALL = ("--width", 4, "--device", "cpu", "--seed", 3)
@@ -323,14 +323,18 @@ def test_ctrl_c_in_predict_keeps_what_is_done_and_says_how_to_go_on(
     assert (process.returncode, out) == (130, "")
     (line,) = err.splitlines()
     assert "1 file is done and whole, at last d0.png" in line
-    assert "give the inputs after it, or the same command with --overwrite" in line
+    assert re.search(r"at last d0\.png; to go on: ushape predict .* --resume$", line)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"d0_classes.png", "d0.json"}
     again = ushape(*words)
     assert again.returncode == 2
     assert (
-        "add --overwrite to replace it, give only the 1 of 2 inputs without results (large.png)"
+        "add --overwrite to replace it, --resume to go on with the 1 of 2 inputs without results (large.png)"
         in again.stderr
     )
+    Image.fromarray(np.zeros((50, 50), np.uint8)).save(large)
+    done = ushape(*words, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("d0.png: kept\nlarge.png: 50 x 50 px, ")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
@@ -350,6 +354,60 @@ def test_a_time_budget_is_kept(discs: Path, ushape, tmp_path: Path) -> None:
     # Not a measure of speed: a run that ignores its budget goes on for two thousand steps.
     assert 15 < time.monotonic() - started < 60
     assert read_header(tmp_path / "run" / "model.safetensors").provenance["budget"]["seconds"] == 25.0
+
+
+def test_train_says_how_objects_are_found_and_predict_finds_them_so(
+    discs: Path, ushape, tmp_path: Path
+) -> None:
+    done = ushape("train", discs, "--output", tmp_path / "run", "--steps", 6, "--validation", 0.4, *SMALL)
+    assert done.returncode == 0, done.stderr
+    tuned = tmp_path / "run" / "model.safetensors"
+    network, header = load_model(tuned)
+    stored = header.postprocessing
+    assert f"objects, tuned on 2 training images: {stored.in_words()}\n" in done.stdout
+    changes = {"threshold": 0.35, "split": "distance", "seed_depth_px": 2.5, "min_area": 7}
+    changed, another = tmp_path / "changed.safetensors", stored.changed(changes)
+    save_model(changed, network, header.model_copy(update={"postprocessing": another}))
+    for model, how in ((tuned, stored), (changed, another)):
+        words = [discs / "images" / "d0.png", "--output", tmp_path / model.stem, "--instances"]
+        done = ushape("predict", model, *words, "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+        record = json.loads((tmp_path / model.stem / "d0.json").read_text())
+        assert record["postprocessing"] == how.model_dump()
+
+
+def test_train_says_that_areas_are_not_tuned(ushape, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for number in range(3):
+        mask = np.zeros((96, 96), np.uint8)
+        mask[:, 20 + 20 * number : 30 + 20 * number] = 255
+        image = mask // 2 + rng.integers(0, 60, mask.shape, np.uint8)
+        for kind, array in (("images", image), ("masks", mask)):
+            Image.fromarray(array).save(tmp_path / "data" / kind / f"v{number}.png")
+    done = ushape("train", tmp_path / "data", "--output", tmp_path / "run", "--steps", 2, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "objects, not tuned (in the annotations none touch): above 0.5, 4-connected; " in done.stdout
+
+
+def test_a_pixel_size_that_is_stated_gives_the_scale_of_a_prediction(
+    discs: Path, ushape, tmp_path: Path
+) -> None:
+    model, out = tmp_path / "run" / "model.safetensors", tmp_path / "out"
+    done = ushape("train", discs, "-o", model.parent, "--steps", 2, "--pixel-size", "0.5,0.4", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert read_header(model).pixel_size_um == (0.5, 0.4)
+    done = ushape("predict", model, discs / "images" / "d0.png", "-o", out, "--pixel-size", "1,0.8")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "d0.json").read_text())["scale"] == [2.0, 2.0]
+    words = ["train", discs, "-o", tmp_path / "tuned", "--from", model, "--pixel-size", 0.25, "--steps", 1]
+    refused = ushape(*words)
+    assert refused.returncode == 2
+    assert "--pixel-size 0.25: " in refused.stderr
+    assert "knows pixels of 0.5 x 0.4 um" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "tuned").exists()
 
 
 def test_fine_tuning_starts_from_the_weights_given(

@@ -30,7 +30,8 @@ def by_blocks(foreground, classes, how, block, max_memory=None):
     count, height, width = foreground.shape
     plan = BlockPlan(
         run="run", settings={}, planes=count, height=height, width=width, channels=3, is_stack=True,
-        keep=block, chunk=block, block=block, reason="", precision="fp32", device="cpu", engine="",
+        scale=(1, 1), keep=block, chunk=block, block=block, reason="", precision="fp32", device="cpu",
+        engine="",
         normalization=(Normalization(),) * count, version="0.5", pixel_size_um=None,
         threshold=how.threshold, foreground=how.split == "probability",
     )  # fmt: skip

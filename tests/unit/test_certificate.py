@@ -10,9 +10,11 @@ from small_model import make_model
 from torch import Tensor, nn
 
 from ushape import UNet, certify
+from ushape.backends.openvino import openvino_pays
 from ushape.checkpoint import save_model
+from ushape.config import EncoderUNetConfig
 from ushape.errors import CheckpointError, ConfigError, TilingError
-from ushape.models import Ensemble
+from ushape.models import EncoderUNet, Ensemble
 
 
 def network(**options: object) -> UNet:
@@ -43,6 +45,7 @@ def test_exact_networks_pass(net: nn.Module) -> None:
     assert found.is_exact
     assert (found.images, found.tiles) == (3, 12)
     assert (found.margin, found.period) == (net.geometry.margin, net.geometry.period)
+    assert {*found.differences} == {"fp32", "fp64", *(["fp32 openvino"] if openvino_pays() else [])}
     assert found.misaligned > 0.05
     assert found.render().endswith("\ntiles equal the whole image")
 
@@ -53,7 +56,7 @@ def test_what_looks_at_the_whole_tile_fails() -> None:
     found = certify(net, images=3)
     assert not found.is_exact
     assert min(found.differences.values()) > 1e-3
-    assert found.render().count("FAIL") == 2
+    assert found.render().count("FAIL") == len(found.differences)
     assert found.render().endswith("\nTILES DO NOT EQUAL THE WHOLE IMAGE")
 
 
@@ -69,6 +72,12 @@ def test_a_layer_of_statistics_per_tile_is_refused_by_name() -> None:
     net.expanding[0].append(nn.GroupNorm(1, 2))
     with pytest.raises(TilingError, match=r"GroupNorm `expanding\.0\.\d` computes its statistics per tile"):
         certify(net)
+
+
+def test_a_network_that_looks_at_all_of_an_image_has_no_tiles_to_certify() -> None:
+    config = EncoderUNetConfig(encoder="mobilenetv3_small_050", in_channels=1, classes=2, width=4)
+    with pytest.raises(TilingError, match=r"layer `.*se.*` looks at the whole image .* no tiles to certify"):
+        certify(EncoderUNet.from_config(config).eval())
 
 
 def test_equal_seeds_compare_the_same() -> None:

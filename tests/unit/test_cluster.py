@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import tifffile
 from distributed import Client, LocalCluster
+from small_blocks import cut_small
 from small_model import make_model
 from test_io_large import write_ome_zarr
 
 import ushape
-from ushape.backends.openvino import OpenVINOBackend
-from ushape.backends.pytorch import PyTorchBackend
 from ushape.checkpoint import save_model
 from ushape.cluster import Cluster, connected_cluster, local_cluster
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError, ImageFormatError
-from ushape.io import read_labels
-from ushape.predict import blocks, predict_files
+from ushape.io import read_image, read_labels
+from ushape.predict import predict_files
 from ushape.predict.targets import aside
 
 FP32 = {"precision": "fp32", "device": "cpu"}
@@ -49,19 +48,26 @@ def grey():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Tiles that keep 64 px, one in each block; workers are told so by the plan."""
-    monkeypatch.setattr(PyTorchBackend, "largest_tile", 104)
-    monkeypatch.setattr(OpenVINOBackend, "largest_tile", 104)
-    monkeypatch.setattr(blocks, "LARGEST_BLOCK", 64)
-    monkeypatch.setattr(blocks, "_LEAST_CHUNK", 20)
+    cut_small(monkeypatch, 64)
 
 
 def pixels_of(result):
     return {
-        kind: read_labels(path).array if kind != "probabilities" else tifffile.imread(path)
+        kind: read_labels(path).array if kind != "probabilities" else read_image(path).planes
         for kind, path in result.outputs.items()
         if kind in ("classes", "instances", "probabilities")
     } | {"objects": result.outputs["objects"].read_text()}
+
+
+def test_workers_scale_an_image_as_one_process(two, model, grey, tmp_path, small_blocks):
+    path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
+    words = {"scale": 0.4, "instances": True, "probabilities": True}
+    (alone,) = predict_files(model, [path], tmp_path / "alone", **words, **FP32)
+    (shared,) = predict_files(model, [path], tmp_path / "shared", **words, cluster=two, **FP32)
+    assert shared.report["blocks"] == alone.report["blocks"]
+    found, expected = pixels_of(shared), pixels_of(alone)
+    for kind, values in expected.items():
+        np.testing.assert_array_equal(found[kind], values)
 
 
 def test_workers_make_the_same_bits_and_the_death_of_one_costs_a_block(

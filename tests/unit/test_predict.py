@@ -118,7 +118,7 @@ def test_an_unknown_average_is_refused(grey):
     segmenter = Segmenter(*make_model(), device="cpu")
     with pytest.raises(ConfigError, match=r"--average 'all' is not known; use none, paper, d4"):
         segmenter(grey, average="all")
-    with pytest.raises(ConfigError, match="average of 'classes' is not known; use logits or probabilities"):
+    with pytest.raises(ConfigError, match="--average-of 'classes' is not known; use logits or probabilities"):
         segmenter(grey, average="d4", average_of="classes")
 
 
@@ -388,6 +388,7 @@ def test_report_tells_how_the_result_came_about(model, images, tmp_path):
         "keep": [70, 90],
         "input": [112, 132],
         "margin": 20,
+        "halo": 20,
         "period": 4,
         "reason": "the whole image fits in one tile",
     }
@@ -460,6 +461,50 @@ def test_existing_results_are_kept_unless_told_otherwise(model, images, tmp_path
     assert json.loads((out / "b.json").read_text())["model"]["name"] == "small"
 
 
+def test_resume_keeps_what_is_whole_and_makes_the_rest(model, images, tmp_path):
+    out, told = tmp_path / "out", []
+    words = {"device": "cpu", "instances": True, "resume": True}
+    (first,) = predict_files(model, [images / "a.png"], out, device="cpu", instances=True)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    (out / "b_classes.tif").write_text("half of it")  # a kill left it: there is no record
+    kept, made = predict_files(model, [images], out, finished=lambda it: told.append(it.summary), **words)
+    assert (kept.is_kept, made.is_kept) == (True, False)
+    assert kept.report == json.loads(first.outputs["json"].read_text())
+    assert told[0] == "a.png: kept"
+    assert told[1].startswith("b.tif: 3 x 70 x 90 px")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    (alone,) = predict_files(model, [images / "b.tif"], tmp_path / "alone", device="cpu", instances=True)
+    np.testing.assert_array_equal(*(tifffile.imread(result.outputs["classes"]) for result in (made, alone)))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"scale": 0.5}, r"a\.json was made with another scale"),
+        ({"average": "d4"}, r"a\.json was made with another average"),
+        ({"instances": True}, r"a\.json was made with another postprocessing"),
+        ({"probabilities": True}, r"a\.json is there, but .*a_probabilities\.tif is not"),
+        ({"overwrite": True}, "--resume keeps results, --overwrite replaces them"),
+    ],
+)
+def test_resume_refuses_results_of_another_run(words, message, model, images, tmp_path):
+    predict_files(model, [images / "a.png"], tmp_path / "out", device="cpu")
+    with pytest.raises((OutputError, ConfigError), match=message):
+        predict_files(model, [images], tmp_path / "out", device="cpu", resume=True, **words)
+    assert not (tmp_path / "out" / "b.json").exists()
+
+
+def test_resume_refuses_results_of_another_model_and_foreign_records(model, images, tmp_path):
+    predict_files(model, [images / "a.png"], tmp_path / "out", device="cpu")
+    other = tmp_path / "other.safetensors"
+    save_model(other, *make_model(temperature=3.0))
+    with pytest.raises(OutputError, match=r"a\.json is of another model"):
+        predict_files(other, [images], tmp_path / "out", device="cpu", resume=True)
+    (tmp_path / "out" / "a.json").write_text("mine")
+    with pytest.raises(OutputError, match=r"a\.json is no record of a prediction"):
+        predict_files(model, [images], tmp_path / "out", device="cpu", resume=True)
+
+
 def test_what_an_interrupted_run_lacks_is_named(model, images, tmp_path):
     (tmp_path / "a.json").write_text("mine")
     with pytest.raises(
@@ -467,7 +512,8 @@ def test_what_an_interrupted_run_lacks_is_named(model, images, tmp_path):
     ):
         predict_files(model, [images / "a.png"], tmp_path, device="cpu")
     with pytest.raises(
-        OutputError, match=r"it, give only the 1 of 2 inputs without results \(b\.tif\), or choose"
+        OutputError,
+        match=r"it, --resume to go on with the 1 of 2 inputs without results \(b\.tif\), or choose",
     ):
         predict_files(model, [images], tmp_path, device="cpu")
     for name in "cdefg":

@@ -12,19 +12,26 @@ import torch
 import zarr
 from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
+from small_blocks import cut_small
 from small_model import make_model
 from test_io_large import pyramid, write_ome_zarr
 
 from ushape import pictures
-from ushape.backends.openvino import OpenVINOBackend
-from ushape.backends.pytorch import PyTorchBackend
 from ushape.checkpoint import model_hash, save_model
 from ushape.config import EncoderUNetConfig, ModelHeader, Normalization, Postprocessing
-from ushape.errors import CheckpointError, ConfigError, ImageFormatError, OutputError, ShapeError
+from ushape.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ImageFormatError,
+    OutputError,
+    ShapeError,
+)
 from ushape.io import LargeImage, create_store, read_image, read_labels
 from ushape.models import EncoderUNet
 from ushape.predict import (
     Segmenter,
+    block_planning,
     block_task,
     blocks,
     files,
@@ -35,8 +42,11 @@ from ushape.predict import (
     targets,
 )
 from ushape.predict import segmenter as segmenter_module
+from ushape.predict.block_planning import normalizations_of, plan_blocks
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.plane_statistics import normalization_of
+from ushape.predict.scaled_image import ScaledImage
+from ushape.tiling import plan_tiles
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 EVERYTHING = {"instances": True, "probabilities": True, "outlines": True, "overlay": True}
@@ -57,11 +67,7 @@ def grey():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Tiles that keep 64 px, in blocks of two by two."""
-    monkeypatch.setattr(PyTorchBackend, "largest_tile", 104)
-    monkeypatch.setattr(OpenVINOBackend, "largest_tile", 104)
-    monkeypatch.setattr(blocks, "LARGEST_BLOCK", 80)
-    monkeypatch.setattr(blocks, "_LEAST_CHUNK", 20)
+    cut_small(monkeypatch, 80)
     monkeypatch.setattr(files, "_takes_blocks", lambda path, *_: path.suffix in {".zarr", ".svs"})
 
 
@@ -200,21 +206,21 @@ def test_a_slide_gives_tiled_tiffs(tmp_path, small_blocks, monkeypatch):
 def test_a_run_that_is_interrupted_goes_on_with_its_blocks(model, grey, tmp_path, small_blocks, monkeypatch):
     path, out = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5"), tmp_path / "out"
     (whole,) = predict_files(model, [path], tmp_path / "whole", instances=True, **FP32)
-    computed, compute = [], large.compute_block
+    computed, write = [], block_task._write_block
 
-    def interrupted(model, source, plan, number, *more):
+    def interrupted(probabilities, plan, number, folder):
         if len(computed) == 3:
             raise KeyboardInterrupt
         computed.append(number)
-        compute(model, source, plan, number, *more)
+        write(probabilities, plan, number, folder)
 
-    monkeypatch.setattr(large, "compute_block", interrupted)
+    monkeypatch.setattr(block_task, "_write_block", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict_files(model, [path], out, instances=True, **FP32)
     assert [it.name for it in out.iterdir()] == [".a.unfinished"]
     with pytest.raises(ConfigError, match=r"\.a\.unfinished holds an unfinished run with another results"):
         predict_files(model, [path], out, **FP32)
-    monkeypatch.setattr(large, "compute_block", lambda *args: (computed.append(args[3]), compute(*args)))
+    monkeypatch.setattr(block_task, "_write_block", lambda *args: (computed.append(args[2]), write(*args)))
     (result,) = predict_files(model, [path], out, instances=True, **FP32)
     assert computed == [*range(whole.report["blocks"]["number"])]
     assert f"went on with 3 of {len(computed)} blocks" in result.summary
@@ -260,39 +266,62 @@ def test_other_settings_start_anew_with_overwrite(model, grey, tmp_path, small_b
     assert result.report["blocks"]["kept_of_an_interrupted_run"] == 0
 
 
+def test_an_unfinished_run_of_another_engine_can_be_begun_anew(
+    model, grey, tmp_path, small_blocks, monkeypatch
+):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(large, "_finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict_files(model, [path], out, **FP32)
+    stored = out / ".a.unfinished" / "plan.json"
+    plan = json.loads(stored.read_text())
+    assert plan["settings"]["engine"] == plan["engine"]
+    plan["settings"]["engine"] = plan["engine"] = "abacus 1"  # as after an upgrade
+    stored.write_text(json.dumps(plan))
+    with pytest.raises(ConfigError, match="unfinished run with another engine"):
+        predict_files(model, [path], out, **FP32)
+    (result,) = predict_files(model, [path], out, overwrite=True, **FP32)
+    assert result.report["blocks"]["kept_of_an_interrupted_run"] == 0
+
+
 def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, small_blocks):
     """What a worker on another machine gets; computing a block twice changes no byte."""
     path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
     segmenter, folder = Segmenter.load(model, device="cpu"), tmp_path / "blocks"
     folder.mkdir()
     with LargeImage(path) as image:
-        plan = blocks.plan_blocks(
-            image, segmenter.backend("fp32"), segmenter.header,
-            blocks.normalizations_of(image, segmenter.header),
+        seen = ScaledImage(image, (1.0, 1.0))
+        plan = plan_blocks(
+            seen, segmenter.backend("fp32"), segmenter.header, normalizations_of(seen, segmenter.header),
             {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
             resident=0, how=Postprocessing(), probabilities=False,
         )  # fmt: skip
     plan = BlockPlan.model_validate_json(json.dumps(plan.model_dump(mode="json")))
     blocks.create_results(plan, folder, segmenter.header)
     for number in reversed(range(len(plan))):
-        block_task.compute_block(str(model), str(path), plan, number, str(folder))
+        block_task.compute_blocks(str(model), str(path), plan, [number], str(folder))
     written = {it: it.read_bytes() for it in folder.rglob("*") if it.is_file()}
-    block_task.compute_block(str(model), str(path), plan, 1, str(folder))
+    block_task.compute_blocks(str(model), str(path), plan, [1], str(folder))
     assert {it: it.read_bytes() for it in folder.rglob("*") if it.is_file()} == written
     assert set(blocks.done_blocks(folder)) == {*range(len(plan))}
     for keep, chunk, block in zip(plan.keep, plan.chunk, plan.block, strict=True):
         assert keep % segmenter.backend("fp32").geometry.period == chunk % keep == block % chunk == 0
     segmentation = segmenter(read_image(path), "fp32")
-    segmentation.plan = plan.tiles(segmenter.backend("fp32").geometry)
+    segmentation.plan = plan_tiles(plan.height, plan.width, plan.keep, segmenter.backend("fp32").geometry)
     np.testing.assert_array_equal(read_labels(folder / "classes").array, segmentation.classes)
     save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.0))  # where a worker looks
     segmenter_module._loaded.cache_clear()
     with pytest.raises(CheckpointError, match="but the run began with"):
-        block_task.compute_block(str(model), str(path), plan, 1, str(folder))
+        block_task.compute_blocks(str(model), str(path), plan, [1], str(folder))
     save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.5))
     other = plan.model_copy(update={"engine": "abacus 1"})
     with pytest.raises(ConfigError, match=r"computes with .*, but the run began with abacus 1"):
-        block_task.compute_block(str(model), str(path), other, 1, str(folder))
+        block_task.compute_blocks(str(model), str(path), other, [1], str(folder))
     with pytest.raises(ConfigError, match=r"plan\.json is not to be seen on "):
         block_task.compute_stored_block(str(model), str(path), str(folder), plan.run, 1)
     (folder / "plan.json").write_text(json.dumps(plan.model_dump(mode="json")))
@@ -300,36 +329,36 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
         block_task.compute_stored_block(str(model), str(path), str(folder), "earlier", 1)
     write_ome_zarr(tmp_path / "a.zarr", grey[::-1], "YX", "0.5")
     with pytest.raises(ImageFormatError, match="is not the image that the run began with"):
-        block_task.compute_block(str(model), str(path), plan, 1, str(folder))
+        block_task.compute_blocks(str(model), str(path), plan, [1], str(folder))
 
 
 def test_what_a_task_of_a_run_given_up_still_writes_is_lost(model, grey, tmp_path, small_blocks):
     path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
     segmenter, folder = Segmenter.load(model, device="cpu"), tmp_path / "out" / ".a.unfinished"
     with LargeImage(path) as image:
-        plan = blocks.plan_blocks(
-            image, segmenter.backend("fp32"), segmenter.header,
-            blocks.normalizations_of(image, segmenter.header),
+        seen = ScaledImage(image, (1.0, 1.0))
+        plan = plan_blocks(
+            seen, segmenter.backend("fp32"), segmenter.header, normalizations_of(seen, segmenter.header),
             {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
             resident=0, how=None, probabilities=False,
         )  # fmt: skip
     large._start(folder, plan, segmenter.header)
     large._start(folder, plan.model_copy(update={"run": "later"}), segmenter.header)
     with pytest.raises(FileNotFoundError):
-        block_task.compute_block(str(model), str(path), plan, 0, str(folder / plan.run))
+        block_task.compute_blocks(str(model), str(path), plan, [0], str(folder / plan.run))
     assert sorted(it.name for it in folder.iterdir()) == ["later", "plan.json"]
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "error", "words"),
     [
-        ({"layout": "ctc"}, "tNNN"),
-        ({"scale": 0.5}, "--scale"),
+        ({"layout": "ctc"}, DataError, "a.ome.zarr is not named tNNN.tif, as --layout ctc wants it"),
+        ({"pixel_size": 0.5}, ConfigError, "the training images did not tell the size of their pixels"),
     ],
 )
-def test_what_blocks_cannot_do_is_refused_before_anything_is_made(options, words, model, grey, tmp_path):
+def test_what_cannot_be_is_refused_before_anything_is_made(options, error, words, model, grey, tmp_path):
     path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
-    with pytest.raises((ConfigError, ShapeError, ValueError), match=words):
+    with pytest.raises(error, match=words):
         predict_files(model, [path], tmp_path / "out", **options, **FP32)
     assert not (tmp_path / "out").exists()
 
@@ -433,7 +462,7 @@ def test_a_padded_network_by_blocks(tmp_path, small_blocks, monkeypatch):
     path = write_ome_zarr(tmp_path / "a.zarr", image, "YX", "0.5")
     # Narrow tiles, so that a narrow image is cut; else an image of this many pixels is one tile.
     monkeypatch.setattr("ushape.tiling._largest_padded", lambda *_: isqrt(3 * 64 * halo))
-    monkeypatch.setattr(blocks, "LARGEST_BLOCK", halo)
+    monkeypatch.setattr(block_planning, "LARGEST_BLOCK", halo)
     for average in ("none", "d4"):
         (result,) = predict_files(
             model, [path], tmp_path / average, probabilities=True, average=average, **FP32

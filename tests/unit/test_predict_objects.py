@@ -17,7 +17,7 @@ from ushape.checkpoint import save_model
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError, DataError, OutputError
 from ushape.instances import instances
-from ushape.predict import Segmenter, predict_files, whole
+from ushape.predict import Segmenter, predict_files, targets
 from ushape.predict.targets import all_or_none
 
 FP32 = {"precision": "fp32", "device": "cpu"}
@@ -244,7 +244,7 @@ def test_a_frame_of_several_planes_is_refused(model, sequences, stack):
 
 
 def test_more_objects_than_16_bits_can_name_are_refused(model, sequences, monkeypatch):
-    monkeypatch.setattr(whole, "_LARGEST_CTC_ID", 3)
+    monkeypatch.setattr(targets, "_LARGEST_CTC_ID", 3)
     with pytest.raises(DataError, match=r"t000\.tif has \d+ objects, but a mask of .* at most 3; drop small"):
         predict_files(model, [sequences / "01"], sequences / "out", layout="ctc", **FP32)
     assert not (sequences / "out").exists(), "no empty folder is left"

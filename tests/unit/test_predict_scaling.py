@@ -20,13 +20,8 @@ from ushape.errors import ConfigError
 from ushape.metrics import confusion, iou
 from ushape.predict import Segmenter, predict_files
 from ushape.predict.record import grey_value_mismatch
-from ushape.predict.scaling import (
-    diameter_mismatch,
-    find_scale,
-    pixel_size_mismatch,
-    resampled,
-    scaled_size,
-)
+from ushape.predict.resampling import resampled
+from ushape.predict.scaling import diameter_mismatch, find_scale, pixel_size_mismatch, scaled_size
 
 Array = np.ndarray
 

@@ -116,7 +116,7 @@ def test_memory_plan_of_a_strip_uses_what_the_short_side_leaves(paper):
 def test_memory_plan_stops_at_the_largest_useful_tile(paper):
     plan = plan_for_memory(10_000, 10_000, paper, 1.0, 1e12, largest=700)
     assert plan.input[0] * plan.input[1] <= 700**2
-    assert plan.reason == "larger than 700 x 700 px is no faster"
+    assert plan.reason == "at most 700 x 700 px: larger ones save little"
 
 
 @pytest.mark.parametrize("memory", [0, -5e9, 204**2 * 1000 - 1])

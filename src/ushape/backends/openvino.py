@@ -92,7 +92,7 @@ class OpenVINOBackend:
         self.precision = find_precision(precision, self.device)
         self.engine = f"openvino {import_openvino().__version__.partition('-')[0]}"
         self.geometry: Geometry = network.geometry
-        self._top_channels = network.top_channels
+        self._top_channels, self._classes = network.top_channels, network.classes
         self._weight_bytes = sum(4 * weight.numel() for weight in network.parameters())
         self._threads = threads or torch.get_num_threads()
         self._model = converted(network)
@@ -131,7 +131,7 @@ class OpenVINOBackend:
         (this estimate): paper's network 629 at 572 x 572 px, 877 at 1084 x 1084, 926 at 1596 x 1596 (1088);
         width 32 444 (576) and width 16 190 (320) at 1084 x 1084. In bf16 and int8 from the size of numbers.
         """
-        image_and_logits = 64
+        image_and_logits = max(64, 12 * self._classes)  # and probabilities
         maps = _BYTES[self.precision] * 2 * self._top_channels[0]
         return maps / self.geometry.shrink**2 + image_and_logits
 

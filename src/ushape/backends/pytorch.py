@@ -128,7 +128,7 @@ class PyTorchBackend:
         """
         size, copies = _FOOTPRINT[self.precision]
         concatenated, result = self.network.top_channels
-        image_and_logits = 64
+        image_and_logits = max(64, 12 * self.network.classes)  # and probabilities
         return size * (copies * concatenated + 2 * result) / self.geometry.shrink**2 + image_and_logits
 
     def available_memory(self) -> int:

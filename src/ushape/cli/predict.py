@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ushape.cli.options import Device, Quiet, Verbose
-from ushape.cli.screen import stopped
+from ushape.cli.screen import again, stopped
 from ushape.errors import ConfigError
 
 
@@ -35,6 +35,9 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Objects are where the probability is above it.")
     ] = None,
+    connectivity: Annotated[
+        int | None, typer.Option(help="Pixels of an object touch by edges (4), or by corners, too (8).")
+    ] = None,
     min_area: Annotated[str | None, typer.Option(help="Smallest object, such as 30 (px) or 7.5um2.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Part what touches: none, probability[:SEED] or distance[:DEPTH_PX].")
@@ -58,6 +61,9 @@ def predict(
         str,
         typer.Option(help="Mean over turned and mirrored tiles: none, paper (7 of them) or d4 (all 8)."),
     ] = "none",
+    average_of: Annotated[
+        str, typer.Option(help="What is averaged: logits (raw scores) or probabilities.")
+    ] = "logits",
     workers: Annotated[
         int | None, typer.Option(help="Share the work among this many processes of this machine.")
     ] = None,
@@ -66,6 +72,9 @@ def predict(
         typer.Option(help="Or among the workers of this Dask scheduler, such as tcp://10.0.0.1:8786."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep results that are whole, and go on with the rest.")
+    ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -77,7 +86,8 @@ def predict(
     from ushape.config import parse_area, parse_bytes, parse_split
 
     memory = None if max_memory is None else parse_bytes(max_memory)
-    changes = {"threshold": threshold, "fill_holes": fill_holes, "border": border, "foi_px": foi}
+    changes: dict[str, Any] = {"threshold": threshold, "connectivity": connectivity}
+    changes |= {"fill_holes": fill_holes, "border": border, "foi_px": foi}
     changes = {name: value for name, value in changes.items() if value is not None}
     if min_area is not None:
         changes |= parse_area(min_area)
@@ -103,7 +113,9 @@ def predict(
                 scale=scale,
                 pixel_size=pixel_size,
                 average=average,
+                average_of=average_of,
                 overwrite=overwrite,
+                resume=resume,
                 device=device,
                 cluster=cluster,
                 progress=screen.show_progress,
@@ -166,6 +178,5 @@ class _Screen:
             return "no file was done; to go on, give the same command again"
         count = "1 file is" if len(self.done) == 1 else f"{len(self.done)} files are"
         return (
-            f"{count} done and whole, at last {self.done[-1]}; to go on, give the inputs after it, or the "
-            "same command with --overwrite"
+            f"{count} done and whole, at last {self.done[-1]}; to go on: {again('--resume', '--overwrite')}"
         )

@@ -1,8 +1,15 @@
 """Images, label images and results as files."""
 
 from ushape.io.large import LargeImage, reads_windows
-from ushape.io.multiscale import create_store, fill_levels, is_store, open_levels, written_chunks
-from ushape.io.pyramid import write_pyramid
+from ushape.io.multiscale import (
+    create_store,
+    fill_levels,
+    is_store,
+    open_levels,
+    stem_of,
+    written_chunks,
+)
+from ushape.io.pyramid import LARGEST_TIFF, write_pyramid
 from ushape.io.read import (
     IMAGE_SUFFIXES,
     Image,
@@ -27,6 +34,7 @@ from ushape.io.write import (
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "LARGEST_TIFF",
     "Image",
     "ImageSize",
     "LabelImage",
@@ -41,6 +49,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "reads_windows",
+    "stem_of",
     "write_classes",
     "write_csv",
     "write_geojson",

@@ -11,6 +11,8 @@ from ushape.io.decoded import Array
 from ushape.io.write import Color, PixelSize, in_colors, named, resolution, written_beside
 
 _TILE = 512
+LARGEST_TIFF = 4_000_000_000
+"""Bytes that a TIFF with places of 32 bits holds, with room for its tables."""
 
 
 def write_pyramid(
@@ -22,8 +24,9 @@ def write_pyramid(
     *,
     colors: Sequence[Color] | None = None,
     pixel_size_um: PixelSize | None = None,
+    is_big: bool = True,
 ) -> None:
-    """Write a result as a BigTIFF of tiles, with lower resolutions as viewers of slides want them.
+    """Write a result as a TIFF of tiles, with lower resolutions as viewers of slides want them.
 
     Parameters
     ----------
@@ -41,6 +44,8 @@ def write_pyramid(
         Of classes; see `write_classes`.
     pixel_size_um : tuple of float, optional
         Height and width of a pixel in micrometres.
+    is_big : bool
+        Whether it is a BigTIFF, which it must be if it has more than `LARGEST_TIFF` bytes.
 
     Raises
     ------
@@ -56,7 +61,7 @@ def write_pyramid(
     options |= {"dtype": levels[0].dtype, "tile": (_TILE, _TILE)}
     if levels[0].dtype.kind != "f":
         options["compression"] = "zlib"
-    with written_beside(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as tif:
+    with written_beside(path) as beside, tifffile.TiffWriter(beside, bigtiff=is_big) as tif:
         for number, level in enumerate(levels):
             if number == 0:
                 how = {"subifds": len(levels) - 1, **named(axes, pixel_size_um)}

@@ -98,7 +98,7 @@ class Average:
         if self.name not in AVERAGES:
             raise ConfigError(f"--average {self.name!r} is not known; use {', '.join(AVERAGES)}")
         if self.of not in AVERAGED:
-            raise ConfigError(f"the average of {self.of!r} is not known; use {' or '.join(AVERAGED)}")
+            raise ConfigError(f"--average-of {self.of!r} is not known; use {' or '.join(AVERAGED)}")
 
     def probabilities(
         self, tile: Tensor, logits_of: Forward, probabilities_of: Forward, whole_periods: int = 1

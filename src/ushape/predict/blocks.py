@@ -1,39 +1,25 @@
 """A large image block by block: how it is cut, and where the blocks are written.
 
-Tiles lie where those of the whole image lie, so blocks do not show either.
+Tiles lie where those of the whole image lie, or at other multiples of the period, so blocks do not show
+either.
 """
 
-import math
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
-from ushape.backends import Backend, Precision
-from ushape.config import Frozen, ModelHeader, Normalization, Postprocessing
-from ushape.errors import ConfigError
+from ushape.backends import Precision
+from ushape.config import Frozen, ModelHeader, Normalization
 from ushape.geometry import Geometry
-from ushape.io import LargeImage, create_store
-from ushape.predict.plane_statistics import normalization_of
-from ushape.tiling import TilePlan, plan_for_memory, plan_tiles
+from ushape.io import create_store
+from ushape.predict.resampling import Resampling, Size, Window
+from ushape.predict.scaling import Scale, scaled_size
+from ushape.tiling import Span, plan_axis
 
 Array = np.ndarray[Any, Any]
-Window = tuple[slice, slice]
-
-LARGEST_BLOCK = 2048
-"""Side of a block, in pixels, beyond which larger ones save nothing."""
-_LEAST_CHUNK = 512
-_SHARE_OF_BLOCKS = 0.25
-"""Share of the memory for the pixels of a block; the rest is for the network."""
-_BYTES_FOR_OBJECTS = 60
-"""Memory that finding and measuring objects takes per pixel of a block: labels, frames and their pairs."""
-BYTES_FOR_PARTS = 110
-"""The same with a watershed: also a landscape, the order of its pixels and the queue of the flood."""
-_DECODED_AT_ONCE = 10
-"""Chunks that zarr decodes at the same time."""
 
 
 class BlockPlan(Frozen):
@@ -45,12 +31,17 @@ class BlockPlan(Frozen):
         Name of the folder in which the blocks are written; every plan has another one, so that what a task
         of an earlier run still writes is never taken for a block of this one.
     settings : dict
-        What makes two runs the same: image, model, precision, results wanted, post-processing.
+        What makes two runs the same: image, model, engine, average, scale, results wanted, post-processing.
     planes, height, width, channels : int
         Of the image; `channels` of the result.
-    keep, chunk, block : (int, int)
-        Height and width of what a tile keeps, of a stored chunk, and of a block: each a multiple of the one
-        before, so that blocks cut no tile and share no chunk.
+    scale : (float, float)
+        By what height and width are multiplied for the network.
+    keep : (int, int)
+        Height and width of what a tile keeps, in pixels of the network.
+    chunk, block : (int, int)
+        Height and width of a stored chunk and of a block: some chunks, which no two blocks share. Chunks are
+        a whole number of tiles, unless the scale is another one than 1: then what lies at the border of two
+        blocks is computed for both.
     reason : str
         Why tiles have this size, in words.
     precision, device, engine : str
@@ -67,7 +58,7 @@ class BlockPlan(Frozen):
         Whether a watershed will need the probability that a pixel is not background.
     """
 
-    format: Literal["ushape-blocks/3"] = "ushape-blocks/3"
+    format: Literal["ushape-blocks/4"] = "ushape-blocks/4"
     run: str
     settings: dict[str, Any]
     planes: int
@@ -75,6 +66,7 @@ class BlockPlan(Frozen):
     width: int
     channels: int
     is_stack: bool
+    scale: Scale
     keep: tuple[int, int]
     chunk: tuple[int, int]
     block: tuple[int, int]
@@ -89,19 +81,26 @@ class BlockPlan(Frozen):
     threshold: float | None = None
     foreground: bool = False
 
-    @property
-    def layers(self) -> int:
-        """Numbers that are kept of each pixel: class, kind of object, foreground, probabilities."""
-        return 1 + (self.threshold is not None) + self.foreground + self.channels * self.probabilities
+    def tiles(self, window: Window, geometry: Geometry) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+        """Rows and columns of the tiles that a block needs, in pixels of the network."""
+        rows, columns = (
+            plan_axis(length, keep, geometry, part=(side.start, side.stop))
+            for length, keep, side in zip(
+                self.from_network.before, self.keep, self.from_network.source(window), strict=True
+            )
+        )
+        return rows, columns
 
-    def tiles(self, geometry: Geometry) -> TilePlan:
-        """Tiles of a whole plane."""
-        return plan_tiles(self.height, self.width, self.keep, geometry, reason=self.reason)
+    @property
+    def from_network(self) -> Resampling:
+        """How probabilities become those of pixels of the image."""
+        size = self.height, self.width
+        return Resampling(scaled_size(*size, self.scale), size)
 
     @property
     def windows(self) -> list[Window]:
         """Blocks of a plane, line by line."""
-        return _windows((self.height, self.width), self.block)
+        return windows_of((self.height, self.width), self.block)
 
     def place(self, number: int) -> tuple[int, Window]:
         """Plane and window of a block."""
@@ -111,16 +110,10 @@ class BlockPlan(Frozen):
     def __len__(self) -> int:
         return self.planes * len(self.windows)
 
-    @property
-    def tiles_of_blocks(self) -> list[int]:
+    def tiles_of_blocks(self, geometry: Geometry) -> list[int]:
         """Tiles in each block."""
-        counts = [
-            math.prod(
-                -(-(side.stop - side.start) // keep) for side, keep in zip(window, self.keep, strict=True)
-            )
-            for window in self.windows
-        ]
-        return counts * self.planes
+        tiles = (self.tiles(window, geometry) for window in self.windows)
+        return [len(rows) * len(columns) for rows, columns in tiles] * self.planes
 
     def inside(self, plane: int, window: Window) -> tuple[slice, ...]:
         """Where the window of a plane lies in an array of all planes."""
@@ -161,113 +154,13 @@ def with_surroundings(window: Window, size: tuple[int, int], pixels: int) -> tup
     return (rows, columns), (inside_rows, inside_columns)
 
 
-def _windows(size: tuple[int, int], block: tuple[int, int]) -> list[Window]:
+def windows_of(size: Size, block: Size) -> list[Window]:
+    """Windows of a size that cover a plane, line by line; the last ones may be smaller."""
     rows, columns = (
         [slice(start, min(start + step, length)) for start in range(0, length, step)]
         for length, step in zip(size, block, strict=True)
     )
     return [*product(rows, columns)]
-
-
-def plan_blocks(
-    image: LargeImage,
-    backend: Backend,
-    header: ModelHeader,
-    normalization: Sequence[Normalization],
-    settings: dict[str, Any],
-    max_memory: int | None,
-    *,
-    resident: int,
-    how: Postprocessing | None,
-    probabilities: bool,
-) -> BlockPlan:
-    """Cut an image into blocks that memory allows; `how` objects are found, if they are wanted.
-
-    Raises
-    ------
-    ConfigError
-        If the file is stored in pieces too large for the memory.
-    TilingError
-        If the memory is too small for the smallest tile.
-    """
-    size = image.size
-    budget = backend.available_memory() / 2 if max_memory is None else max_memory - resident
-    decoded = _DECODED_AT_ONCE * image.chunk_bytes
-    if decoded > budget / 2:
-        raise ConfigError(
-            f"{image.path} is stored in pieces of {image.chunk_bytes / 1e6:.0f} MB, {_DECODED_AT_ONCE} of "
-            f"which are decoded at once; give --max-memory {(3 * decoded + resident) / 1e9:.1f}GB, or save "
-            "it in smaller tiles or chunks"
-        )
-    room = budget - backend.fixed_bytes - decoded
-    geometry = backend.geometry
-    channels = max(header.architecture.classes, 2)
-    tile_plan = plan_for_memory(
-        size.height,
-        size.width,
-        geometry,
-        backend.bytes_per_input_pixel,
-        (1 - _SHARE_OF_BLOCKS) * room,
-        largest=backend.largest_tile,
-    )
-    # A single tile is as long as the image, which need not be a multiple of the period.
-    keep = tuple(-(-side // geometry.period) * geometry.period for side in tile_plan.keep)
-    foreground = how is not None and how.split == "probability"
-    per_pixel = 4 * (2 + foreground + channels * probabilities) + 2 * size.channels * (
-        size.dtype.itemsize + 4
-    )
-    if how is not None:
-        per_pixel = max(per_pixel, _BYTES_FOR_OBJECTS if how.split == "none" else BYTES_FOR_PARTS)
-    side = min(LARGEST_BLOCK, int((_SHARE_OF_BLOCKS * max(room, 0) / per_pixel) ** 0.5))
-    chunk, block = zip(
-        *(
-            _chunk_and_block(side_kept, length, side)
-            for side_kept, length in zip(keep, size[1:3], strict=True)
-        ),
-        strict=True,
-    )
-    return BlockPlan(
-        run=secrets.token_hex(4),
-        settings=settings,
-        planes=size.planes,
-        height=size.height,
-        width=size.width,
-        channels=channels,
-        is_stack=image.is_stack,
-        keep=(keep[0], keep[1]),
-        chunk=chunk,
-        block=block,
-        reason=tile_plan.reason,
-        precision=cast(Precision, backend.precision),
-        device=str(backend.device),
-        engine=backend.engine,
-        normalization=tuple(normalization),
-        version=image.version or "0.5",
-        pixel_size_um=image.pixel_size_um,
-        probabilities=probabilities,
-        threshold=None if how is None else how.threshold,
-        foreground=foreground,
-    )
-
-
-def _chunk_and_block(keep: int, length: int, side: int) -> tuple[int, int]:
-    """Side of a chunk, some tiles long, and of a block of nearly `side`, some chunks long."""
-    tiles = -(-length // keep)
-    chunk = min(-(-_LEAST_CHUNK // keep), tiles) * keep
-    return chunk, max(min(side, tiles * keep) // chunk, 1) * chunk
-
-
-def normalizations_of(image: LargeImage, header: ModelHeader) -> tuple[Normalization, ...]:
-    """How each plane is normalised, as a whole: one pass over its pixels."""
-    if header.normalization.kind == "fixed":
-        return (header.normalization,) * image.size.planes
-    windows = _windows(image.size[1:3], (LARGEST_BLOCK // 2, LARGEST_BLOCK // 2))
-    return tuple(
-        normalization_of(
-            image.read(plane, rows.start, rows.stop, columns.start, columns.stop) for rows, columns in windows
-        )
-        for plane in range(image.size.planes)
-    )
 
 
 def create_results(plan: BlockPlan, folder: Path, header: ModelHeader) -> None:

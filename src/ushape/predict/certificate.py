@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ushape.backends import PyTorchBackend
+from ushape.backends import Backend, PyTorchBackend, start
 from ushape.checkpoint import load_model
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, TilingError
 from ushape.geometry import Geometry, PaddedGeometry
 from ushape.models import Network
 from ushape.tiling import TilePlan, plan_tiles, read_mirrored, run_tiled
@@ -37,7 +37,8 @@ class Certificate:
     Attributes
     ----------
     differences : dict of float
-        By precision, "fp32" and "fp64": the largest difference as a share of the largest value.
+        The largest difference as a share of the largest value, in PyTorch by precision, "fp32" and "fp64",
+        and in "fp32 openvino" where that is what `predict` computes with.
     misaligned : float
         The same for a tile half a period off, where none may lie; in fp32, the median over the images.
     images, tiles, seed : int
@@ -59,14 +60,14 @@ class Certificate:
     @property
     def is_exact(self) -> bool:
         """Whether all differences are within `LIMITS`; what is not a number is not."""
-        return all(self.differences[precision] <= limit for precision, limit in LIMITS.items())
+        return all(found <= _limit(name) for name, found in self.differences.items())
 
     def render(self) -> str:
         """Lines for a person: what was compared, each precision with its limit, and the verdict."""
         rows = [
-            f"{precision}: largest difference {self.differences[precision]:.1e} of the largest value, "
-            f"limit {limit:.0e}: {'pass' if self.differences[precision] <= limit else 'FAIL'}"
-            for precision, limit in LIMITS.items()
+            f"{name}: largest difference {found:.1e} of the largest value, limit {_limit(name):.0e}: "
+            f"{'pass' if found <= _limit(name) else 'FAIL'}"
+            for name, found in self.differences.items()
         ]
         reads = f"margin {self.margin} px" if self.margin else f"padded, halo {self.halo} px"
         verdict = "tiles equal the whole image" if self.is_exact else "TILES DO NOT EQUAL THE WHOLE IMAGE"
@@ -90,6 +91,8 @@ def certify(
     progress: Callable[[int, float], None] | None = None,
 ) -> Certificate:
     """Measure by how much tiles differ from the whole image, on the CPU in fp32 and in fp64.
+
+    In fp32 by both engines, if `predict` computes with OpenVINO here.
 
     Parameters
     ----------
@@ -115,12 +118,18 @@ def certify(
     ConfigError
         If `seed` is negative or `images` is not positive.
     TilingError
-        If a layer computes statistics per tile; names the layer.
+        If a layer computes statistics per tile, or looks at the whole image; names the layer.
     """
     if seed < 0 or (images is not None and images < 1):
         raise ConfigError(f"seed {seed}, images {images}: give a seed of at least 0 and at least 1 image")
     network = model if not isinstance(model, str | Path) else load_model(model)[0]
-    backends = {name: PyTorchBackend(network, "cpu", name) for name in LIMITS}  # type: ignore[arg-type]
+    geometry = network.geometry
+    if isinstance(geometry, PaddedGeometry) and geometry.looks_at_all is not None:
+        raise TilingError(
+            f"layer `{geometry.looks_at_all}` looks at the whole image at once, so there are no tiles to "
+            "certify: `ushape predict` takes each image whole"
+        )
+    backends = _backends(network)
     rng, started = np.random.default_rng(seed), time.perf_counter()
     found: dict[str, list[float]] = {"misaligned": [], **{name: [] for name in backends}}
     done = tiles = 0
@@ -138,7 +147,6 @@ def certify(
             progress(done, share)
         if share >= 1:
             break
-    geometry = network.geometry
     return Certificate(
         # Not `max`, which passes over what is not a number.
         differences={name: float(np.max(found[name])) for name in backends},
@@ -150,6 +158,21 @@ def certify(
         halo=geometry.whole_halo if isinstance(geometry, PaddedGeometry) else geometry.margin,
         period=geometry.period,
     )
+
+
+def _backends(network: Network) -> dict[str, Backend]:
+    backends: dict[str, Backend] = {
+        name: PyTorchBackend(network, "cpu", name)  # type: ignore[arg-type]
+        for name in LIMITS
+    }
+    predicting = start(network, "cpu", "fp32")
+    if not isinstance(predicting, PyTorchBackend):
+        backends[f"fp32 {predicting.engine.partition(' ')[0]}"] = predicting
+    return backends
+
+
+def _limit(name: str) -> float:
+    return LIMITS[name.partition(" ")[0]]
 
 
 def _share(done: int, elapsed: float, images: int | None, seconds: float) -> float:
@@ -192,7 +215,7 @@ def _meeting_place(rng: np.random.Generator, side: int, period: int) -> int:
     return period * int(rng.integers(-(-side // (2 * period)), -(-side // period)))
 
 
-def _misaligned(backend: PyTorchBackend, image: Array, plan: TilePlan, whole: Array) -> float:
+def _misaligned(backend: Backend, image: Array, plan: TilePlan, whole: Array) -> float:
     """Difference of the last tile, moved by half a period, from the whole image."""
     *_, spans = plan.tiles
     # Along an axis of one tile there is nowhere to move it.
@@ -207,7 +230,7 @@ def _misaligned(backend: PyTorchBackend, image: Array, plan: TilePlan, whole: Ar
     return _relative(output[:, spans[0].kept, spans[1].kept], whole[:, *kept])
 
 
-def _whole(backend: PyTorchBackend, image: Array) -> Array:
+def _whole(backend: Backend, image: Array) -> Array:
     """One pass over the whole image, mirrored here."""
     geometry, padding = backend.geometry, [(0, 0)]
     for length in image.shape[1:]:

@@ -8,13 +8,14 @@ from typing import Any, cast
 from ushape.backends import Precision, available_memory, find_device, find_precision
 from ushape.checkpoint import read_header
 from ushape.cluster import Cluster
-from ushape.config import ModelHeader, PixelSize, parse_bytes
+from ushape.config import ModelHeader, PixelSize, Postprocessing, parse_bytes
 from ushape.errors import ConfigError
 from ushape.io import image_size, is_store, output_folder, reads_windows
 from ushape.predict.averaging import Average
+from ushape.predict.finished import results_there
 from ushape.predict.large import predict_large
 from ushape.predict.record import objects_in_words, summary
-from ushape.predict.scaling import find_scale
+from ushape.predict.scaling import Scale, find_scale, postprocessing_at, scaled_size
 from ushape.predict.segmenter import identity_of
 from ushape.predict.settings import Settings
 from ushape.predict.targets import (
@@ -31,6 +32,7 @@ Progress = Callable[[int, int, str], None]
 
 _OPTIONS = {
     "threshold": "--threshold",
+    "connectivity": "--connectivity",
     "min_area": "--min-area",
     "min_area_um2": "--min-area",
     "split": "--split",
@@ -53,16 +55,19 @@ class FileResult:
         "instances", "objects", "outlines", "overlay".
     report : dict
         Content of the JSON file.
+    is_kept : bool
+        Whether an earlier run made it.
     """
 
     input: Path
     outputs: dict[str, Path]
     report: dict[str, Any]
+    is_kept: bool = False
 
     @property
     def summary(self) -> str:
         """One line: size, tiles, precision, objects, time."""
-        return summary(self.input.name, self.report)
+        return f"{self.input.name}: kept" if self.is_kept else summary(self.input.name, self.report)
 
     @property
     def warnings(self) -> list[str]:
@@ -93,6 +98,7 @@ def predict_files(
     average: str = "none",
     average_of: str = "logits",
     overwrite: bool = False,
+    resume: bool = False,
     device: str = "auto",
     cluster: Cluster | None = None,
     progress: Progress | None = None,
@@ -128,6 +134,9 @@ def predict_files(
         See `Segmenter`.
     overwrite : bool
         Replace results that exist.
+    resume : bool
+        Go on with an earlier run: keep the results that are whole, replace those without a record, which a
+        kill left. An image larger than memory goes on with its blocks in any case.
     cluster : Cluster, optional
         Its workers compute, if `cluster.local_cluster` or `connected_cluster` gave one: images in memory one
         by one, larger ones block by block. They must see all files under the same names. `max_memory` is
@@ -151,8 +160,8 @@ def predict_files(
     DataError
         If the results of two inputs would have the same names, or an input does not fit the layout.
     OutputError
-        If a result exists and `overwrite` is not given, or the folder cannot be written to; both before
-        anything is computed.
+        If a result exists and neither `overwrite` nor `resume` is given, or it was made in another way than
+        what is resumed, or the folder cannot be written to; all before anything is computed.
     ConfigError
         If options contradict each other, or the post-processing cannot be applied.
     CheckpointError, ShapeError, TilingError
@@ -168,16 +177,19 @@ def predict_files(
     changes = dict(postprocessing or {})
     Average(average, average_of)  # refuses a name that is not known
     _require_sense(kinds, layout, changes)
+    if overwrite and resume:
+        raise ConfigError("--resume keeps results, --overwrite replaces them; drop one of them")
     folder = Path(output)
     targets = {path: targets_of(path, folder, kinds, layout) for path in find_inputs(inputs)}
     require_one_image_each(targets)
-    if not overwrite:
+    if not overwrite and not resume:
         require_free(targets)
     # A wrong model is found before a folder is made.
     header = read_header(model)
-    find_scale(header, scale, pixel_size)
+    factors, _ = find_scale(header, scale, pixel_size)
+    how = postprocessing_at(header, factors, changes)
     memory = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
-    large = {path for path in targets if _takes_blocks(path, header, memory)}
+    large = {path for path in targets if _takes_blocks(path, header, factors, memory)}
     settings = Settings(
         model=str(model),
         identity=identity_of(model),
@@ -186,23 +198,26 @@ def predict_files(
         device=device,
         layout=layout,
         changes=changes,
-        postprocessing=header.postprocessing.changed(changes),
         scale=scale,
         pixel_size=pixel_size,
         average=average,
         average_of=average_of,
         overwrite=overwrite,
     )
-    for path in sorted(large):
-        _require_possible_in_blocks(path, settings)
+    kept = {}
+    if resume:
+        same = _as_recorded(settings, factors, how if layout == "ctc" or OF_OBJECTS & {*kinds} else None)
+        kept = results_there(targets, same, settings.identity)
     if cluster is not None:
         settings = _for_workers(settings, cluster)
-    results = {}
+    results = {path: FileResult(path, targets[path], record, is_kept=True) for path, record in kept.items()}
+    left = {path: one for path, one in targets.items() if path not in kept}
     with output_folder(folder):
-        for path, record in _records(settings, targets, large, cluster, progress):
+        for result in results.values():
+            (finished or _nothing)(result)
+        for path, record in _records(settings, left, large, cluster, progress):
             results[path] = FileResult(path, targets[path], record)
-            if finished is not None:
-                finished(results[path])
+            (finished or _nothing)(results[path])
     return [results[path] for path in targets]
 
 
@@ -259,6 +274,17 @@ def _for_workers(settings: Settings, cluster: Cluster) -> Settings:
     return replace(settings, precision=precision, max_memory=memory)
 
 
+def _as_recorded(settings: Settings, scale: Scale, how: Postprocessing | None) -> dict[str, Any]:
+    """What the records say of results that are asked for."""
+    average_of = None if settings.average == "none" else settings.average_of
+    told: dict[str, Any] = {"scale": [*scale], "average": settings.average, "average_of": average_of}
+    told["postprocessing"] = None if how is None else how.model_dump(mode="json")
+    return told if settings.precision == "auto" else told | {"precision": settings.precision}
+
+
+def _nothing(result: FileResult) -> None: ...
+
+
 def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]) -> None:
     """Refuse options that contradict each other."""
     if layout == "ctc":
@@ -272,23 +298,18 @@ def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]
         )
 
 
-def _takes_blocks(path: Path, header: ModelHeader, max_memory: int | None) -> bool:
+def _takes_blocks(path: Path, header: ModelHeader, scale: Scale, max_memory: int | None) -> bool:
     """Whether an image is read and written block by block: any OME-Zarr, and a TIFF too large for memory."""
     if is_store(path) or not reads_windows(path):
         return is_store(path)
     size, classes = image_size(path), max(header.architecture.classes, 2)
-    # One plane normalised, its probabilities and classes; the image and the classes of all planes.
-    plane = size.height * size.width * (4 * (size.channels + classes) + 9)
-    stack = size.planes * size.height * size.width * (size.channels * size.dtype.itemsize + 1)
+    pixels, (height, width) = size.height * size.width, scaled_size(size.height, size.width, scale)
+    # One plane normalised and its probabilities, at both sizes if they differ, and its classes; then the
+    # image and the classes of all planes.
+    plane = 4 * height * width * (size.channels + classes) + 9 * pixels
+    plane += 8 * classes * pixels if (height, width) != size[1:3] else 0
+    stack = size.planes * pixels * (size.channels * size.dtype.itemsize + 1)
     return plane + stack > (available_memory() if max_memory is None else max_memory) / 4
-
-
-def _require_possible_in_blocks(path: Path, settings: Settings) -> None:
-    asked = {"--layout ctc": settings.layout == "ctc", "--scale": settings.scale is not None}
-    asked |= {"--pixel-size": settings.pixel_size is not None}
-    for option, is_asked in asked.items():
-        if is_asked:
-            raise ConfigError(f"{path} is predicted block by block, which {option} cannot be; drop {option}")
 
 
 def _named(progress: Progress | None, image: str) -> Callable[[int, int], None] | None:

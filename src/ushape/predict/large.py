@@ -8,6 +8,8 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ushape.config import ModelHeader, Postprocessing
 from ushape.errors import ConfigError
 from ushape.instances import require_applicable
 from ushape.io import (
+    LARGEST_TIFF,
     LargeImage,
     fill_levels,
     open_levels,
@@ -30,22 +33,18 @@ from ushape.io import (
     write_pyramid,
 )
 from ushape.predict.averaging import Average
-from ushape.predict.block_task import backend_for, compute_block, compute_stored_block
-from ushape.predict.blocks import (
-    BlockPlan,
-    create_results,
-    done_blocks,
-    normalizations_of,
-    plan_blocks,
-    total_areas,
-)
+from ushape.predict.block_planning import normalizations_of, plan_blocks
+from ushape.predict.block_task import backend_for, compute_blocks, compute_stored_block
+from ushape.predict.blocks import BlockPlan, create_results, done_blocks, total_areas
 from ushape.predict.large_objects import find_objects
 from ushape.predict.large_pictures import outlines_of, picture_of, picture_step
-from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed
+from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed, tiles_entry
+from ushape.predict.scaled_image import ScaledImage
+from ushape.predict.scaling import find_scale, postprocessing_at
 from ushape.predict.segmentation import require_channels
 from ushape.predict.segmenter import Segmenter, loaded
 from ushape.predict.settings import Settings
-from ushape.predict.targets import OF_OBJECTS, Targets, move, replace, unfinished
+from ushape.predict.targets import OF_OBJECTS, Targets, move, replace, require_frame_numbers, unfinished
 
 Array = np.ndarray[Any, Any]
 
@@ -82,43 +81,20 @@ def predict_large(
     ------
     ConfigError
         If an unfinished run had other settings, or what is asked for cannot be had of a large image.
+    DataError
+        If there are more objects than the layout can number.
     ImageFormatError, ShapeError, TilingError, OutputError
         See `Segmenter`; damaged pieces of the image are met when their block is computed.
     """
     started, resident = time.perf_counter(), resident_memory()
     segmenter, folder = loaded(settings.model, settings.identity, settings.device), unfinished(targets)
     with LargeImage(path) as image:
-        require_channels(path, image.size.channels, segmenter.header.architecture.in_channels)
-        how = settings.postprocessing if OF_OBJECTS & targets.keys() else None
-        if how is not None:
-            require_applicable(how, image.size[1:3], image.pixel_size_um, path)
-        same = {
-            "image": image.identity,
-            "model": settings.identity,
-            "precision": _precision(segmenter, settings.precision),
-            "average": [settings.average, settings.average_of],
-            "results": sorted(targets),
-            "postprocessing": None if how is None else how.model_dump(mode="json"),
-        }
-        plan = _stored_plan(folder, same, settings.overwrite)
-        if plan is None:
-            normalization = normalizations_of(image, segmenter.header)
-            plan = plan_blocks(
-                image,
-                backend_for(segmenter, settings.precision, image, normalization),
-                segmenter.header,
-                normalization,
-                same,
-                settings.max_memory,
-                resident=resident,
-                how=how,
-                probabilities="probabilities" in targets,
-            )
-            _start(folder, plan, segmenter.header)
-        kept, peak = _compute_missing(settings.model, path, plan, folder, cluster, progress)
+        plan = _planned(settings, segmenter, image, folder, targets, resident)
+        tiles = plan.tiles_of_blocks(segmenter.network.geometry)
+        kept, peak = _compute_missing(settings.model, path, plan, tiles, folder, cluster, progress)
         if not (folder / "whole.json").exists():
             memory = settings.max_memory if cluster is None else None  # that of a worker
-            record = _finished(plan, folder / plan.run, image, segmenter, how, targets, memory)
+            record = _finished(plan, folder / plan.run, image, segmenter, targets, settings.layout, memory)
             record["model"] |= {"file": settings.model, "sha256": settings.identity}
             record["blocks"] |= {"kept_of_an_interrupted_run": kept}
             record |= speed(plan.planes * plan.height * plan.width, time.perf_counter() - started)
@@ -130,9 +106,58 @@ def predict_large(
     return json.loads(targets["json"].read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def _precision(segmenter: Segmenter, asked: Precision) -> str:
-    """Precision that is computed in; int8 needs the image first, and is itself or nothing."""
-    return asked if asked == "int8" else segmenter.backend(asked).precision
+def _planned(
+    settings: Settings,
+    segmenter: Segmenter,
+    image: LargeImage,
+    folder: Path,
+    targets: Targets,
+    resident: int,
+) -> BlockPlan:
+    """Plan of the unfinished run in `folder`, if it is the same one, or that of a new one, which is begun."""
+    header, how = segmenter.header, None
+    require_channels(image.path, image.size.channels, header.architecture.in_channels)
+    scale, size_um = find_scale(header, settings.scale, settings.pixel_size)
+    size_um = size_um or image.pixel_size_um
+    if OF_OBJECTS & targets.keys():
+        how = postprocessing_at(header, scale, settings.changes)
+        require_applicable(how, image.size[1:3], size_um, image.path)
+    same = {
+        "image": image.identity,
+        "model": settings.identity,
+        **_computing(segmenter, settings.precision),
+        "average": [settings.average, settings.average_of],
+        "scale": [*scale],
+        "pixel size": None if size_um is None else [*size_um],
+        "results": sorted(targets),
+        "postprocessing": None if how is None else how.model_dump(mode="json"),
+    }
+    plan = _stored_plan(folder, same, settings.overwrite)
+    if plan is None:
+        seen = ScaledImage(image, scale)
+        normalization = normalizations_of(seen, header)
+        plan = plan_blocks(
+            seen,
+            backend_for(segmenter, settings.precision, seen, normalization),
+            header,
+            normalization,
+            same,
+            settings.max_memory,
+            pixel_size_um=size_um,
+            resident=resident,
+            how=how,
+            probabilities="probabilities" in targets,
+        )
+        _start(folder, plan, header)
+    return plan
+
+
+def _computing(segmenter: Segmenter, asked: Precision) -> dict[str, str]:
+    """What computes, as far as it is known before the image is read, from which int8 is made."""
+    if asked == "int8":
+        return {"precision": asked}
+    backend = segmenter.backend(asked)
+    return {"precision": backend.precision, "engine": backend.engine, "device": str(backend.device)}
 
 
 def _stored_plan(folder: Path, settings: dict[str, Any], overwrite: bool) -> BlockPlan | None:
@@ -167,6 +192,7 @@ def _compute_missing(
     model: str,
     path: Path,
     plan: BlockPlan,
+    per_block: list[int],
     folder: Path,
     cluster: Cluster | None,
     progress: Callable[[int, int], None] | None,
@@ -174,7 +200,6 @@ def _compute_missing(
     """Compute the blocks that are missing; return how many were there, and the memory of workers."""
     there, peak = done_blocks(folder / plan.run), 0
     missing = [number for number in range(len(plan)) if number not in there]
-    per_block = plan.tiles_of_blocks
     tiles, total = sum(per_block[number] for number in there), sum(per_block)
 
     def show(more: int = 1) -> None:
@@ -185,8 +210,8 @@ def _compute_missing(
 
     try:
         if cluster is None:
-            for number in missing:
-                compute_block(model, str(path), plan, number, str(folder / plan.run), show)
+            if missing:
+                compute_blocks(model, str(path), plan, missing, str(folder / plan.run), show)
         else:
             # Workers may stand in another folder.
             files = [str(Path(one).absolute()) for one in (model, path, folder)]
@@ -207,15 +232,19 @@ def _finished(
     folder: Path,
     image: LargeImage,
     segmenter: Segmenter,
-    how: Postprocessing | None,
     targets: Targets,
+    layout: str,
     max_memory: int | None,
 ) -> dict[str, Any]:
     """Make of the blocks what is asked for, under the names they will have, and the record."""
+    told = plan.settings["postprocessing"]
+    how = None if told is None else Postprocessing(**told)
     areas = total_areas(json.loads(path.read_text()) for path in done_blocks(folder).values())
     header, table = segmenter.header, None
     if how is not None:
         table = find_objects(plan, folder, image, how, max_memory)
+        if layout == "ctc":
+            require_frame_numbers(image.path, len(table["id"]))
         if "objects" in targets:
             write_csv(folder / "objects", *object_rows(table, header.classes))
         if "outlines" in targets:
@@ -224,7 +253,7 @@ def _finished(
         write_overlay(folder / "overlay", picture_of(plan, folder, image, header, objects=how is not None))
     for kind in ("classes", "probabilities", "instances"):
         if kind in targets:
-            _finish(folder / kind, plan, image, header if kind == "classes" else None)
+            _finish(folder / kind, plan, targets[kind], layout, header if kind == "classes" else None)
     return _record(plan, image, segmenter, how, areas, table, targets)
 
 
@@ -238,13 +267,15 @@ def _record(
     targets: Targets,
 ) -> dict[str, Any]:
     geometry = segmenter.network.geometry
+    spans = [plan.tiles(window, geometry) for window in plan.windows]
+    largest = [max(chain(*sides), key=attrgetter("read")) for sides in zip(*spans, strict=True)]
+    number = sum(len(rows) * len(columns) for rows, columns in spans)
     average = Average(*plan.settings["average"])
     record = record_of(
         segmenter.header,
         image_entry(image.path, image.size, plan.pixel_size_um),
-        plan.tiles(geometry),
-        geometry,
-        how_entry(plan.precision, plan.device, plan.engine, average),
+        tiles_entry(number, (largest[0], largest[1]), geometry, plan.reason),
+        how_entry(plan.precision, plan.device, plan.engine, average, plan.scale),
         areas,
         how,
         table,
@@ -266,11 +297,13 @@ def _notes(plan: BlockPlan, targets: Targets) -> list[str]:
     return notes
 
 
-def _finish(store: Path, plan: BlockPlan, image: LargeImage, header: ModelHeader | None) -> None:
-    """Add the lower resolutions, and make a TIFF of it all if the image was one."""
+def _finish(store: Path, plan: BlockPlan, target: Path, layout: str, header: ModelHeader | None) -> None:
+    """Add lower resolutions, which the challenge does not want, and make a TIFF of it all if asked."""
     levels = open_levels(store)
+    if layout == "ctc":
+        levels = levels[:1]
     fill_levels(levels)
-    if image.version is not None:
+    if target.suffix != ".tif":
         return
     planes = [(plane,) for plane in range(plan.planes)] if plan.is_stack else [()]
     pages, axes, leading = planes, "ZYX"[-levels[0].ndim :], plan.shape[:-2]
@@ -286,4 +319,5 @@ def _finish(store: Path, plan: BlockPlan, image: LargeImage, header: ModelHeader
         axes,
         colors=colors,
         pixel_size_um=plan.pixel_size_um,
+        is_big=layout != "ctc" or 2 * plan.height * plan.width > LARGEST_TIFF,  # old programs read no BigTIFF
     )

@@ -10,7 +10,8 @@ from ushape import pictures
 from ushape.config import ClassInfo, ModelHeader
 from ushape.instances import features
 from ushape.io import LargeImage, open_levels
-from ushape.predict.blocks import BlockPlan, Window
+from ushape.predict.blocks import BlockPlan
+from ushape.predict.resampling import Window
 
 Array = np.ndarray[Any, Any]
 

@@ -17,7 +17,9 @@ from ushape.config import Postprocessing
 from ushape.errors import ConfigError
 from ushape.instances import Numbering, split
 from ushape.io import open_levels
-from ushape.predict.blocks import BYTES_FOR_PARTS, BlockPlan, Window, with_surroundings
+from ushape.predict.block_planning import BYTES_FOR_PARTS
+from ushape.predict.blocks import BlockPlan, with_surroundings
+from ushape.predict.resampling import Window
 
 Array = np.ndarray[Any, Any]
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from ushape.backends import peak_memory
 from ushape.config import ClassInfo, ModelHeader, PixelSize, Postprocessing
-from ushape.geometry import Geometry
+from ushape.geometry import Geometry, PaddedGeometry
 from ushape.instances.measurements import has_square_pixels
 from ushape.io import ImageSize
 from ushape.predict.averaging import Average
 from ushape.predict.scaling import Scale, diameter_mismatch, in_words, pixel_size_mismatch
-from ushape.tiling import TilePlan
+from ushape.tiling import Span
 
 Array = np.ndarray[Any, Any]
 
@@ -21,8 +21,7 @@ Array = np.ndarray[Any, Any]
 def record_of(
     header: ModelHeader,
     image: dict[str, Any],
-    plan: TilePlan,
-    geometry: Geometry,
+    tiles: dict[str, Any],
     how: dict[str, Any],
     counts: Sequence[int],
     postprocessing: Postprocessing | None,
@@ -36,10 +35,8 @@ def record_of(
     header : ModelHeader
     image : dict
         See `image_entry`.
-    plan : TilePlan
-        Of one plane.
-    geometry : Geometry
-        Of the network.
+    tiles : dict
+        See `tiles_entry`.
     how : dict
         See `how_entry`.
     counts : sequence of int
@@ -55,14 +52,7 @@ def record_of(
     return {
         "model": {"name": header.name, "members": header.members},
         "image": image,
-        "tiles": {
-            "number": len(plan),
-            "keep": plan.keep,
-            "input": plan.input,
-            "margin": geometry.margin,
-            "period": geometry.period,
-            "reason": plan.reason,
-        },
+        "tiles": tiles,
         **how,
         "classes": class_areas(header, counts, size),
         "postprocessing": None if postprocessing is None else postprocessing.model_dump(),
@@ -76,6 +66,23 @@ def image_entry(path: Path | None, size: ImageSize, pixel_size_um: PixelSize | N
     """Tell which image it is."""
     told = size._asdict() | {"dtype": str(size.dtype), "pixel_size_um": pixel_size_um}
     return {"file": str(path), **told}
+
+
+def tiles_entry(number: int, largest: tuple[Span, Span], geometry: Geometry, reason: str) -> dict[str, Any]:
+    """Tell how a plane is cut into tiles, in pixels of the network."""
+    row, column = largest
+    halo = geometry.margin
+    if isinstance(geometry, PaddedGeometry) and number > 1:  # else it is not needed, and takes time to find
+        halo = geometry.whole_halo
+    return {
+        "number": number,
+        "keep": (row.keep, column.keep),
+        "input": (row.read, column.read),
+        "margin": geometry.margin,
+        "halo": halo,
+        "period": geometry.period,
+        "reason": reason,
+    }
 
 
 def how_entry(

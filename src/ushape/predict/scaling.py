@@ -6,11 +6,12 @@ pixels of the image itself.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ushape.config import ModelHeader, PixelSize, parse_pixel_size
+from ushape.config import ModelHeader, PixelSize, Postprocessing, parse_pixel_size
 from ushape.errors import ConfigError
 
 Array = np.ndarray[Any, Any]
@@ -51,7 +52,7 @@ def find_scale(
     if header.pixel_size_um is None:
         raise ConfigError(
             f"--pixel-size {size[0]:g} cannot be used: the training images did not tell the size of their "
-            "pixels; give --scale"
+            "pixels; give --scale, or train with --pixel-size"
         )
     found = size[0] / header.pixel_size_um[0], size[1] / header.pixel_size_um[1]
     return _require_possible(found, f"--pixel-size {size[0]:g} means a scale of {max(found):g}, which"), size
@@ -68,35 +69,15 @@ def scaled_size(height: int, width: int, scale: Scale) -> tuple[int, int]:
     return max(round(height * scale[0]), 1), max(round(width * scale[1]), 1)
 
 
-def resampled(planes: Array, size: tuple[int, int], *, cubic: bool = False) -> Array:
-    """Bring planes to another size, height first, then width.
+def postprocessing_at(header: ModelHeader, scale: Scale, changes: Mapping[str, Any]) -> Postprocessing:
+    """How objects are found at a scale: as the model says, in pixels of the image, but for changes.
 
-    Parameters
-    ----------
-    planes : ndarray, shape (C, H, W)
-    size : tuple of int
-        New height and width.
-    cubic : bool
-        Enlarge by cubic interpolation, as grey values like it; else linearly, which keeps probabilities
-        between 0 and 1 and their sum. What shrinks is averaged over the area of each new pixel.
-
-    Returns
-    -------
-    ndarray of float32, shape (C, *size)
-        The corners stay where they are; the same array if nothing is to be done.
+    Raises
+    ------
+    ConfigError
+        If a change is not possible.
     """
-    import cv2
-
-    for axis in (0, 1):
-        before = planes.shape[1:]
-        after = (size[0], before[1]) if axis == 0 else size
-        if before == after:
-            continue
-        enlarging = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
-        how = cv2.INTER_AREA if after[axis] < before[axis] else enlarging
-        resized = [cv2.resize(plane.astype(np.float32), after[::-1], interpolation=how) for plane in planes]
-        planes = np.stack(resized)
-    return planes
+    return header.postprocessing.at_scale(math.sqrt(scale[0] * scale[1])).changed(changes)
 
 
 def in_words(pair: tuple[float, float]) -> str:

@@ -20,7 +20,8 @@ from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
 from ushape.io import Image
 from ushape.predict.averaging import NO_AVERAGE, Average
-from ushape.predict.scaling import Scale, in_words, resampled, scaled_size
+from ushape.predict.resampling import resampled
+from ushape.predict.scaling import Scale, in_words, postprocessing_at, scaled_size
 from ushape.tiling import TilePlan, plan_for_memory, run_tiled
 
 Array = np.ndarray[Any, Any]
@@ -68,7 +69,7 @@ class Segmentation:
         average: Average = NO_AVERAGE,
     ) -> None:
         self.image, self.scale, self.average = image, scale, average
-        self.postprocessing = postprocessing or header.postprocessing.at_scale(math.sqrt(scale[0] * scale[1]))
+        self.postprocessing = postprocessing or postprocessing_at(header, scale, {})
         self.precision = backend.precision
         self.header, self.backend, self._progress = header, backend, progress
         self._planes, self.notes = channels_for(image, header.architecture.in_channels)
@@ -286,7 +287,8 @@ class Segmentation:
             (height, width), name = self._network_size, self.image.path or "the image"
             raise ConfigError(
                 f"scale {in_words(self.scale)} makes {name} {height} x {width} px, which takes "
-                f"{needed / 1e9:.1f} GB, but {max(free, 0) / 1e9:.1f} GB are left; give a smaller --scale"
+                f"{needed / 1e9:.1f} GB, but {max(free, 0) / 1e9:.1f} GB are left; give a smaller --scale, "
+                "or save it as TIFF or OME-Zarr, which are predicted block by block"
             )
 
     def _like_image(self, results: Array | None) -> Array:

@@ -1,7 +1,6 @@
 """A trained network as a function of images."""
 
 import hashlib
-import math
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from ushape.errors import CheckpointError
 from ushape.io import Image, read_image
 from ushape.models import Network
 from ushape.predict.averaging import Average
-from ushape.predict.scaling import Scale, find_scale
+from ushape.predict.scaling import Scale, find_scale, postprocessing_at
 from ushape.predict.segmentation import Segmentation, channels_for
 from ushape.predict.typical_tiles import typical_tiles
 
@@ -133,12 +132,11 @@ class Segmenter:
             scale, a setting or the average is not possible.
         """
         factors, size = find_scale(self.header, scale, pixel_size)
-        how = self.header.postprocessing.at_scale(math.sqrt(factors[0] * factors[1]))
+        how = postprocessing_at(self.header, factors, postprocessing or {})
         opened = image if isinstance(image, Image) else read_image(image, axes=axes)
         budget = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
         if size is not None:
             opened = replace(opened, pixel_size_um=size)
-        how = how.changed(postprocessing or {})
         mean = Average(average, average_of)
         content = hashlib.sha256(opened.array.tobytes()).digest() if precision == "int8" else b""
         tiles = partial(self._typical_tiles, opened, factors)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ushape.backends import Precision
-from ushape.config import PixelSize, Postprocessing
+from ushape.config import PixelSize
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,6 @@ class Settings:
         See `predict_files`.
     changes : mapping
         Settings of `Postprocessing` that replace those of the model.
-    postprocessing : Postprocessing
-        The model's, with these changes.
     """
 
     model: str
@@ -31,7 +29,6 @@ class Settings:
     device: str
     layout: str
     changes: Mapping[str, Any]
-    postprocessing: Postprocessing
     scale: float | None
     pixel_size: float | str | PixelSize | None
     average: str

@@ -8,7 +8,7 @@ from glob import glob
 from pathlib import Path
 
 from ushape.errors import ConfigError, DataError, ImageFormatError, OutputError
-from ushape.io import image_size, is_image, is_store
+from ushape.io import image_size, is_image, is_store, stem_of
 
 LAYOUTS = ("plain", "ctc")
 """Names of results: after the image in one folder, or as the Cell Tracking Challenge wants them."""
@@ -26,6 +26,7 @@ _ENDINGS = {
 }
 _STORES = ("classes", "probabilities", "instances")
 """Results that are OME-Zarr if the image is."""
+_LARGEST_CTC_ID = 65535
 _OUR_PICTURES = ("_classes", "_probabilities", "_instances", "_overlay")
 
 Targets = dict[str, Path]
@@ -83,11 +84,6 @@ def targets_of(path: Path, folder: Path, kinds: Sequence[str], layout: str) -> T
     return {kind: folder / f"{stem_of(path)}{end}" for kind, end in endings.items() if kind in wanted}
 
 
-def stem_of(path: Path) -> str:
-    """Name of an image without its ending; `.ome.zarr` is one."""
-    return path.stem.removesuffix(".ome") if path.suffix == ".zarr" else path.stem
-
-
 def unfinished(targets: Targets) -> Path:
     """Folder in which the results of an image larger than memory grow."""
     return targets["json"].with_name(f".{targets['json'].stem}.unfinished")
@@ -127,7 +123,7 @@ def replace(made: Path, target: Path) -> None:
 
 
 def _frame_targets(path: Path, folder: Path, planes: int) -> Targets:
-    match = re.fullmatch(r"t(\d{3,})", path.stem)
+    match = re.fullmatch(r"t(\d{3,})", stem_of(path))
     if match is None:
         raise DataError(
             f"{path} is not named tNNN.tif, as --layout ctc wants it; rename it, or drop --layout ctc"
@@ -136,6 +132,20 @@ def _frame_targets(path: Path, folder: Path, planes: int) -> Targets:
         raise DataError(f"{path} has {planes} planes; --layout ctc takes frames of one: drop --layout ctc")
     results = folder / f"{path.parent.resolve().name}_RES"
     return {"instances": results / f"mask{match[1]}.tif", "json": results / f"mask{match[1]}.json"}
+
+
+def require_frame_numbers(path: Path | None, objects: int) -> None:
+    """Refuse more objects than a mask of the Cell Tracking Challenge, of 16 bits, can number.
+
+    Raises
+    ------
+    DataError
+    """
+    if objects > _LARGEST_CTC_ID:
+        raise DataError(
+            f"{path} has {objects} objects, but a mask of --layout ctc holds at most {_LARGEST_CTC_ID}; drop "
+            "small ones with --min-area and --overwrite, or drop --layout ctc"
+        )
 
 
 def require_one_image_each(targets: dict[Path, Targets]) -> None:
@@ -176,7 +186,8 @@ def require_free(targets: dict[Path, Targets]) -> None:
         fixes = ["add --overwrite to replace it"]
         if missing:  # an earlier run was interrupted
             names = ", ".join(missing[:3] + ["..."] * (len(missing) > 3))
-            fixes.append(f"give only the {len(missing)} of {len(targets)} inputs without results ({names})")
+            left = f"the {len(missing)} of {len(targets)} inputs without results ({names})"
+            fixes.append(f"--resume to go on with {left}")
         raise OutputError(f"{there[0]} exists; {', '.join(fixes)}, or choose another folder")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from ushape.config import ModelHeader, Normalization
 from ushape.geometry import Geometry
-from ushape.io import LargeImage
-from ushape.predict.mirrored_window import mirrored_window
-from ushape.predict.scaling import Scale, resampled, scaled_size
+from ushape.predict.resampling import resampled
+from ushape.predict.scaled_image import ScaledImage
+from ushape.predict.scaling import Scale, scaled_size
 from ushape.tiling import read_mirrored
 
 Array = np.ndarray[Any, Any]
@@ -49,12 +49,12 @@ def typical_tiles(planes: Array, header: ModelHeader, scale: Scale, geometry: Ge
 
 
 def typical_windows(
-    image: LargeImage, normalization: Sequence[Normalization], geometry: Geometry
+    image: ScaledImage, normalization: Sequence[Normalization], geometry: Geometry
 ) -> list[Array]:
     """Cut such tiles out of an image in a file, whose planes are normalised as a whole."""
     places, rows, columns = _places(*image.size[:3], geometry)
     return [
-        normalization[place].apply(mirrored_window(image, place, *row, *column))
+        normalization[place].apply(image.read_mirrored(place, *row, *column))
         for place in places
         for row in rows
         for column in columns

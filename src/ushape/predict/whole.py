@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ushape.errors import ConfigError, DataError
+from ushape.errors import ConfigError
 from ushape.io import (
     ImageSize,
     read_image,
@@ -20,13 +20,11 @@ from ushape.io import (
     write_overlay,
     write_probabilities,
 )
-from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed
+from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed, tiles_entry
 from ushape.predict.segmentation import Segmentation
 from ushape.predict.segmenter import loaded
 from ushape.predict.settings import Settings
-from ushape.predict.targets import OF_OBJECTS, Targets, all_or_none, aside, replace
-
-_LARGEST_CTC_ID = 65535
+from ushape.predict.targets import OF_OBJECTS, Targets, all_or_none, aside, replace, require_frame_numbers
 
 
 def predict_whole(
@@ -111,6 +109,7 @@ def drop(targets: Targets) -> None:
 
 def _record(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]:
     image, header, backend = segmentation.image, segmentation.header, segmentation.backend
+    plan = segmentation.plan
     planes, channels, height, width = image.planes.shape
     notes = [*segmentation.notes]
     if image.is_stack:
@@ -120,8 +119,7 @@ def _record(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]
         image_entry(
             image.path, ImageSize(planes, height, width, channels, image.array.dtype), image.pixel_size_um
         ),
-        segmentation.plan,
-        backend.geometry,
+        tiles_entry(len(plan), (plan.rows[0], plan.columns[0]), backend.geometry, plan.reason),
         how_entry(
             segmentation.precision,
             str(backend.device),
@@ -155,9 +153,5 @@ def _write_results(segmentation: Segmentation, targets: Targets) -> None:
 
 def _write_frame(segmentation: Segmentation, targets: Targets) -> None:
     ids = segmentation.instances()
-    if ids.max() > _LARGEST_CTC_ID:
-        raise DataError(
-            f"{segmentation.image.path} has {ids.max()} objects, but a mask of --layout ctc holds at most "
-            f"{_LARGEST_CTC_ID}; drop small ones with --min-area, or drop --layout ctc"
-        )
+    require_frame_numbers(segmentation.image.path, int(ids.max()))
     write_instances(targets["instances"], ids, pixel_size_um=segmentation.image.pixel_size_um)
