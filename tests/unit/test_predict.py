@@ -482,6 +482,7 @@ def test_resume_keeps_what_is_whole_and_makes_the_rest(model, images, tmp_path):
     [
         ({"scale": 0.5}, r"a\.json was made with another scale"),
         ({"average": "d4"}, r"a\.json was made with another average"),
+        ({"precision": "int8"}, r"a\.json was made with another precision"),
         ({"instances": True}, r"a\.json was made with another postprocessing"),
         ({"probabilities": True}, r"a\.json is there, but .*a_probabilities\.tif is not"),
         ({"overwrite": True}, "--resume keeps results, --overwrite replaces them"),
@@ -500,6 +501,17 @@ def test_resume_refuses_results_of_another_model_and_foreign_records(model, imag
     save_model(other, *make_model(temperature=3.0))
     with pytest.raises(OutputError, match=r"a\.json is of another model"):
         predict_files(other, [images], tmp_path / "out", device="cpu", resume=True)
+    other = tmp_path / "elsewhere" / "a.png"
+    other.parent.mkdir()
+    shutil.copy(images / "a.png", other)
+    with pytest.raises(OutputError, match=r"a\.json is of another image than .*elsewhere/a\.png"):
+        predict_files(model, [other], tmp_path / "out", device="cpu", resume=True)
+    Pillow.fromarray(np.zeros((70, 91), np.uint8)).save(images / "a.png")
+    with pytest.raises(OutputError, match=r"a\.json is of another image than .*images/a\.png"):
+        predict_files(model, [images], tmp_path / "out", device="cpu", resume=True)
+    Pillow.fromarray(np.zeros((70, 90), np.uint8)).save(images / "a.png")
+    with pytest.raises(OutputError, match=r"a\.json is older than .*images/a\.png"):
+        predict_files(model, [images], tmp_path / "out", device="cpu", resume=True)
     (tmp_path / "out" / "a.json").write_text("mine")
     with pytest.raises(OutputError, match=r"a\.json is no record of a prediction"):
         predict_files(model, [images], tmp_path / "out", device="cpu", resume=True)

@@ -64,15 +64,21 @@ def test_every_tenth_loss_is_in_the_tensorboard_events(discs: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("tiles", "accumulate", "words"),
+    ("tiles", "accumulate", "words", "fix"),
     [
-        (3, 1, "3 tiles of 284 x 284 px a step; give a smaller --width, a recipe with `accumulate`"),
-        (3, 3, "3 tiles of 284 x 284 px a step; give a smaller --width, a recipe with a smaller `tile`"),
-        (1, 1, "a tile of 284 x 284 px a step; give a smaller --width, a recipe with a smaller `tile`"),
+        (3, 1, "3 tiles of 284 x 284 px a step", "a recipe with `accumulate`"),
+        (3, 3, "3 tiles of 284 x 284 px a step", "a recipe with a smaller `tile`"),
+        (1, 1, "a tile of 284 x 284 px a step", "a recipe with a smaller `tile`"),
     ],
 )
 def test_too_little_memory_is_said_in_a_line_with_what_takes_less(
-    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: int, accumulate: int, words: str
+    discs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiles: int,
+    accumulate: int,
+    words: str,
+    fix: str,
 ) -> None:
     def without_memory(network: UNet, tile: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
@@ -81,7 +87,8 @@ def test_too_little_memory_is_said_in_a_line_with_what_takes_less(
     options = {"recipe": own, "steps": 1, "width": 2, "device": "cpu"}
     with monkeypatch.context() as patch:
         patch.setattr(UNet, "forward", without_memory)
-        with pytest.raises(ConfigError, match=re.escape(words)) as raised:
+        with pytest.raises(ConfigError, match=re.escape(f" {words}; use a narrower network ")) as raised:
             train(discs, tmp_path / "run", **options)
+    assert f"(--width, --model), {fix} " in str(raised.value)
     assert str(raised.value).endswith(" (docs/recipes.md), or --device cpu")
     assert train(discs, tmp_path / "run", **options).steps == 1, "its folder is free again"

@@ -1,5 +1,6 @@
 """`ushape predict`."""
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -177,6 +178,8 @@ class _Screen:
         if not self.done:
             return "no file was done; to go on, give the same command again"
         count = "1 file is" if len(self.done) == 1 else f"{len(self.done)} files are"
-        return (
-            f"{count} done and whole, at last {self.done[-1]}; to go on: {again('--resume', '--overwrite')}"
-        )
+        if "--overwrite" in sys.argv:  # what is left may be there, but of another run
+            how = "to go on, give the inputs after it, or the same command again"
+        else:
+            how = f"to go on: {again('--resume')}"
+        return f"{count} done and whole, at last {self.done[-1]}; {how}"

@@ -38,9 +38,9 @@ def stopped(message: str) -> NoReturn:
     sys.exit(130)
 
 
-def again(option: str, *without: str) -> str:
-    """The command line that was given, with one more option, and without others."""
+def again(option: str) -> str:
+    """The command line that was given, with one more option."""
     import shlex
 
-    words = [word for word in sys.argv[1:] if word not in (option, *without)]
+    words = [word for word in sys.argv[1:] if word != option]
     return shlex.join(["ushape", *words, option])

@@ -66,8 +66,8 @@ def evaluate(
         A number says that the values of class masks are class indices 0..classes - 1, or as many others,
         which are the classes in ascending order; "objects" that the truth holds object ids. Default: values
         are compared as they are if they are the same on both sides; else the truth's are numbered in
-        ascending order, or they are objects, where that is clear; a prediction with many more values
-        than the truth must say what it holds, by its name or here.
+        ascending order, or they are objects, where that is clear; a prediction with more values than
+        a mask has, or than twice those of the truth, must say what it holds, by its name or here.
     ignore : int or str, optional
         Label in the truth of pixels that do not count: a number, or a colour such as "0,0,0".
     tolerance : float or str, optional

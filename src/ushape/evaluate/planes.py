@@ -143,7 +143,8 @@ def _prediction(pair: Pair, planes: int) -> tuple[Kind, Array, bool]:
             f"{path} holds values {low:g} to {high:g}; probabilities are 0 to 1: save them as floats, or as "
             "0 to 255 in 8 bits"
         )
-    if values.shape[1] == 1 and planes == 1 and np.allclose(values.sum(0), 1, atol=0.01):
+    rounded = max(0.01, len(values) / 255) if from_8_bits else 0.01
+    if values.shape[1] == 1 and planes == 1 and np.allclose(values.sum(0), 1, atol=rounded):
         values = values.transpose(1, 0, 2, 3)  # planes that add up to 1 are the classes of one image
     return "probabilities", values, from_8_bits
 

@@ -1,6 +1,6 @@
 """Images, label images and results as files."""
 
-from ushape.io.large import LargeImage, reads_windows
+from ushape.io.large import LargeImage, reads_windows, written_at
 from ushape.io.multiscale import (
     create_store,
     fill_levels,
@@ -58,6 +58,7 @@ __all__ = [
     "write_overlay",
     "write_probabilities",
     "write_pyramid",
+    "written_at",
     "written_beside",
     "written_chunks",
 ]

@@ -1,5 +1,6 @@
 """Images that need not fit into memory: OME-Zarr and TIFF, read window by window."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -113,11 +114,7 @@ class LargeImage:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells this image from another: place, shape, and when it was written; without reading it."""
-        metadata = self.path
-        if metadata.is_dir():
-            names = ("zarr.json", ".zattrs", ".zgroup")
-            metadata = next(self.path / name for name in names if (self.path / name).exists())
-        status = metadata.stat()
+        status = _written(self.path)
         return {
             "path": str(self.path.resolve()),
             "shape": list(self._stored.pixels.shape),
@@ -125,6 +122,18 @@ class LargeImage:
             "bytes": status.st_size,
             "modified_ns": status.st_mtime_ns,
         }
+
+
+def written_at(path: Path) -> int:
+    """When an image was written, of OME-Zarr its metadata, in nanoseconds."""
+    return _written(path).st_mtime_ns
+
+
+def _written(path: Path) -> os.stat_result:
+    if not path.is_dir():
+        return path.stat()
+    names = ("zarr.json", ".zattrs", ".zgroup")
+    return next(path / name for name in names if (path / name).exists()).stat()
 
 
 def reads_windows(path: Path) -> bool:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import torch
 from torch import Tensor, nn
@@ -243,11 +244,13 @@ def _require_hub(name: str) -> None:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every try
     # Behind a proxy names may be unknown here, and known there.
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    place = urlsplit(_address(config) if not proxy else proxy if "://" in proxy else f"http://{proxy}")
-    port = place.port or (80 if place.scheme == "http" else 443)
+    place = urlsplit(_address(config))
+    if proxy and not proxy_bypass(place.hostname or ""):
+        place = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
+        port = place.port or (443 if place.scheme == "https" else 80)
         socket.create_connection((place.hostname or "", port), timeout=_SECONDS_TO_HUB).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _not_fetched(name, f"{place.hostname} is out of reach ({error})") from error
 
 

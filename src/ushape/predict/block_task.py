@@ -75,11 +75,14 @@ def compute_blocks(
         forward = _forward(segmenter, backend, plan, progress or (lambda: None))
         read = partial(_read, seen, plan, geometry=backend.geometry)
         behind: Future[None] = writer.submit(lambda: None)
-        for pixels in _one_ahead(reader, read, numbers):
-            probabilities = _probabilities(pixels, forward, plan)
+        try:
+            for pixels in _one_ahead(reader, read, numbers):
+                probabilities = _probabilities(pixels, forward, plan)
+                behind.result()
+                behind = writer.submit(_write_block, probabilities, plan, pixels.number, Path(folder))
             behind.result()
-            behind = writer.submit(_write_block, probabilities, plan, pixels.number, Path(folder))
-        behind.result()
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
 def _one_ahead(

@@ -186,7 +186,7 @@ def predict_files(
         require_free(targets)
     # A wrong model is found before a folder is made.
     header = read_header(model)
-    factors, _ = find_scale(header, scale, pixel_size)
+    factors, stated = find_scale(header, scale, pixel_size)
     how = postprocessing_at(header, factors, changes)
     memory = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
     large = {path for path in targets if _takes_blocks(path, header, factors, memory)}
@@ -207,7 +207,7 @@ def predict_files(
     kept = {}
     if resume:
         same = _as_recorded(settings, factors, how if layout == "ctc" or OF_OBJECTS & {*kinds} else None)
-        kept = results_there(targets, same, settings.identity)
+        kept = results_there(targets, same, settings.identity, stated)
     if cluster is not None:
         settings = _for_workers(settings, cluster)
     results = {path: FileResult(path, targets[path], record, is_kept=True) for path, record in kept.items()}
@@ -279,7 +279,7 @@ def _as_recorded(settings: Settings, scale: Scale, how: Postprocessing | None) -
     average_of = None if settings.average == "none" else settings.average_of
     told: dict[str, Any] = {"scale": [*scale], "average": settings.average, "average_of": average_of}
     told["postprocessing"] = None if how is None else how.model_dump(mode="json")
-    return told if settings.precision == "auto" else told | {"precision": settings.precision}
+    return told | {"precision": find_precision(settings.precision, find_device(settings.device))}
 
 
 def _nothing(result: FileResult) -> None: ...

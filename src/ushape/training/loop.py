@@ -97,8 +97,8 @@ def within_memory(recipe: Recipe, tiles: int, size: int) -> Iterator[None]:
         # A step is computed in parts of whole tiles.
         less = "with `accumulate`" if tiles > recipe.accumulate else "with a smaller `tile`"
         raise ConfigError(
-            f"the GPU has not enough memory for {what} of {size} x {size} px a step; give a smaller --width, "
-            f"a recipe {less} (docs/recipes.md), or --device cpu"
+            f"the GPU has not enough memory for {what} of {size} x {size} px a step; use a narrower "
+            f"network (--width, --model), a recipe {less} (docs/recipes.md), or --device cpu"
         ) from error
 
 

@@ -230,6 +230,8 @@ class Validation(Callback):
         pairs = list(zip(self.scored, probabilities, strict=True))
         if len(pairs) > SHOWN:
             pairs.sort(key=lambda pair: self._differences(*pair).agreement)
+        for path in (self.output / "validation").glob("*.png"):
+            path.unlink()  # of earlier models, and perhaps of other images
         for pair in pairs[:SHOWN]:
             self._draw(*pair)
 
