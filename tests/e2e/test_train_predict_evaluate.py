@@ -14,15 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.numpy
 import tifffile
-import torch
 from PIL import Image
 from terminal import on_a_terminal, plain
 
-from ushape import UNet
 from ushape.checkpoint import load_model, model_hash, read_header, save_model
-from ushape.config import ClassInfo, ModelHeader, UNetConfig
 
 SMALL = ("--width", 4, "--device", "cpu", "--seed", 3)
 
@@ -256,39 +252,6 @@ def test_a_run_ends_as_soon_as_the_score_is_reached(discs: Path, ushape, tmp_pat
     again = ushape(*words, "--resume")
     assert again.returncode == 0, again.stderr
     assert model_hash(model) == before, "it was there already"
-
-
-def weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    return safetensors.numpy.load_file(path)
-
-
-def start_without_batch_norm(path: Path) -> Path:
-    """A model file to start from; batch norm and dropout see which tiles a process has."""
-    config = UNetConfig(width=4, depth=4, norm=None, dropout=0.0)  # 4 tiles in a step: even
-    classes = tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab"))
-    torch.manual_seed(0)
-    header = ModelHeader(name="start", architecture=config, classes=classes)
-    save_model(path, UNet.from_config(config), header)
-    return path
-
-
-def test_two_processes_train_what_one_trains(discs: Path, ushape, tmp_path: Path) -> None:
-    start = start_without_batch_norm(tmp_path / "start.safetensors")
-    words = ["train", discs, "--from", start, "--steps", 5, *SMALL[2:]]
-    lines = {}
-    for devices in (1, 2):
-        run = tmp_path / str(devices)
-        done = ushape(*words, "--output", run, "--devices", devices)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        lines[devices] = done.stdout.splitlines()
-    assert len(lines[1]) == len(lines[2]), "only the first process prints"
-    assert any("2 on each of 2 devices" in line for line in lines[2])
-    # The network of the last step and its running average, by the checkpoint that a resume would read.
-    one, two = (weights(tmp_path / str(n) / "checkpoint" / "tensors.safetensors") for n in (1, 2))
-    assert one.keys() == two.keys()
-    for name in one:
-        np.testing.assert_allclose(two[name], one[name], atol=1e-5, rtol=0, err_msg=name)
 
 
 @pytest.mark.usefixtures("ctrl_c_at_its_default")

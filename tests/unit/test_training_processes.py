@@ -133,6 +133,7 @@ def test_one_process_has_the_device_that_was_asked_for() -> None:
     ("device", "devices", "nodes", "message"),
     [
         ("cpu", 0, 1, "must be at least 1, got 0 and 1"),
+        ("cpu", 1, 2, "--nodes 2: nothing says where the other machines are.* by torchrun or srun"),
         ("mps", 2, 1, "--device mps is one device; with --devices 2 give --device cuda or cpu"),
         ("cuda", 99, 1, r"--devices 99: there are \d+ GPUs; give as many or fewer"),
     ],

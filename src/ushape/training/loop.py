@@ -19,7 +19,7 @@ from ushape.backends import PyTorchBackend
 from ushape.errors import ConfigError
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO
-from ushape.training.processes import is_first
+from ushape.training.processes import environment, is_first
 from ushape.training.recipe import Recipe
 
 _PATIENCE = timedelta(days=1)
@@ -42,7 +42,7 @@ def trainer_for(
         max_epochs=-1,
         logger=TensorBoardLogger(str(output), name="", version=""),
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO(), environment(devices)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

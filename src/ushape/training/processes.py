@@ -8,6 +8,10 @@ import os
 from typing import Any, cast
 
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, distributed
 
@@ -38,6 +42,11 @@ def own_device(device: str, devices: int, nodes: int) -> str:
             f"{starter} started {started} processes, --devices {devices} and --nodes {nodes} make {count}; "
             f"give a --devices and a --nodes whose product is {started}"
         )
+    if nodes > 1 and started is None and "MASTER_ADDR" not in os.environ:
+        raise ConfigError(
+            f"--nodes {nodes}: nothing says where the other machines are; start the command on each of "
+            "them by torchrun or srun (docs/cluster.md)"
+        )
     if count == 1:
         return device
     if device == "auto":
@@ -53,6 +62,26 @@ def own_device(device: str, devices: int, nodes: int) -> str:
             f"--devices {devices}: there are {torch.cuda.device_count()} GPUs; give as many or fewer"
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))}"
+
+
+def environment(devices: int) -> ClusterEnvironment:
+    """Tell Lightning who starts the processes, and where each learns its number.
+
+    Not left to Lightning, which takes a single process in somebody's SLURM allocation for one of many.
+
+    Parameters
+    ----------
+    devices : int
+        Processes per machine.
+    """
+    starter, _ = _started_by_others()
+    if starter == "torchrun":
+        return TorchElasticEnvironment()
+    if starter == "srun":
+        # Lightning wants to see the option of that name, and not the number that all options come to.
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(devices))
+        return SLURMEnvironment(auto_requeue=False)  # that would save a pickle; SIGTERM saves the run
+    return LightningEnvironment()
 
 
 def is_first() -> bool:
@@ -101,6 +130,5 @@ def _started_by_others() -> tuple[str, int | None]:
     """Who started the processes, and how many: None where `ushape` starts them itself."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun", int(os.environ["WORLD_SIZE"])
-    if "SLURM_STEP_NUM_TASKS" in os.environ:
-        return "srun", int(os.environ["SLURM_STEP_NUM_TASKS"])
-    return "", None
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return ("srun", tasks) if tasks > 1 else ("", None)  # one task may be a shell, `srun --pty bash`
