@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from ushape.errors import ImageFormatError, ShapeError
-from ushape.io import image_size, is_image, read_image, read_labels
+from ushape.io import holds_image, image_size, is_image, read_image, read_labels
 
 GREY = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) * 5
 RGB = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
@@ -893,6 +893,19 @@ def test_image_names(name):
 @pytest.mark.parametrize("name", ["a.txt", ".png", "._a.tif", "a", Path("b.csv")])
 def test_other_names(name):
     assert not is_image(name)
+
+
+def test_entries_of_a_folder_that_are_images(tmp_path):
+    (tmp_path / "folder.tif").mkdir()
+    (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "image.ome.zarr").mkdir()
+    (tmp_path / "image.ome.zarr" / ".zgroup").touch()
+    (tmp_path / "other.ome").mkdir()
+    (tmp_path / "other.ome" / ".zgroup").touch()
+    (tmp_path / "b.png").touch()
+    (tmp_path / "lost.tif").symlink_to("nowhere.tif")  # to be missed, not passed over
+    found = {path.name for path in tmp_path.iterdir() if holds_image(path)}
+    assert found == {"image.ome.zarr", "b.png", "lost.tif"}
 
 
 # Real files

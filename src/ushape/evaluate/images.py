@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ushape.data.tracking import frame_number, numbered_frames
 from ushape.errors import ImageFormatError
-from ushape.evaluate.pairs import Pair, bare, holds_image
-from ushape.io import is_store, read_image, stem_of
+from ushape.evaluate.pairs import Pair, bare
+from ushape.io import holds_image, is_store, read_image, stem_of
 
 
 def image_of(pair: Pair, index: int, size: tuple[int, ...]) -> NDArray[Any] | None:

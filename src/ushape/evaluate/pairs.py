@@ -7,7 +7,7 @@ from typing import Literal
 
 from ushape.data.pairing import pair_up
 from ushape.errors import DataError, ImageFormatError
-from ushape.io import is_image, is_store, stem_of
+from ushape.io import holds_image, is_store, stem_of
 
 Kind = Literal["probabilities", "classes", "instances"]
 
@@ -35,11 +35,6 @@ class Pairs:
     how: str
     lone_predictions: tuple[Path, ...] = ()
     lone_truths: tuple[Path, ...] = ()
-
-
-def holds_image(path: Path) -> bool:
-    """Whether an entry of a folder is an image: a file, or a folder of OME-Zarr."""
-    return (is_image(path) and path.is_file()) or (path.suffix == ".zarr" and is_store(path))
 
 
 def kind_of(path: Path) -> Kind | None:

@@ -112,6 +112,13 @@ def is_image(path: Path | str) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
+def holds_image(path: Path) -> bool:
+    """Whether an entry of a folder is an image: a file by its name, or a folder of OME-Zarr."""
+    if path.is_dir():
+        return path.suffix == ".zarr" and multiscale.is_store(path)
+    return is_image(path)  # a link that leads nowhere too, so that it is not passed over in silence
+
+
 def read_image(source: Source, *, axes: str | None = None) -> Image:
     """Read an image or a stack.
 

@@ -113,9 +113,9 @@ def _bytes_per_pixel(
 
 def _cut(image: ScaledImage, backend: Backend, side: int, bytes_for_tile: float) -> dict[str, Any]:
     """What a tile keeps and why, a chunk, and a block of about `side` pixels, in words of `BlockPlan`."""
-    lengths, both = (image.image.size.height, image.image.size.width), (0, 1)
     if image.is_scaled:
         return _cut_scaled(image, backend, side, bytes_for_tile)
+    lengths, both = (image.image.size.height, image.image.size.width), (0, 1)
     keep, reason = _tile(lengths, backend, bytes_for_tile)
     chunk = [_chunk(keep[axis], lengths[axis]) for axis in both]
     block = [_block(chunk[axis], lengths[axis], min(side, LARGEST_BLOCK)) for axis in both]

@@ -8,7 +8,7 @@ from glob import glob
 from pathlib import Path
 
 from ushape.errors import ConfigError, DataError, ImageFormatError, OutputError
-from ushape.io import image_size, is_image, is_store, stem_of
+from ushape.io import holds_image, image_size, is_store, stem_of
 
 LAYOUTS = ("plain", "ctc")
 """Names of results: after the image in one folder, or as the Cell Tracking Challenge wants them."""
@@ -213,7 +213,7 @@ def all_or_none(paths: Iterable[Path]) -> Iterator[None]:
 def _expanded(one: str | Path) -> Iterator[Path]:
     path = Path(one)
     if path.is_dir() and not is_store(path):
-        found = [entry for entry in sorted(path.iterdir()) if _is_input(entry) and not _is_result(entry)]
+        found = [entry for entry in sorted(path.iterdir()) if holds_image(entry) and not _is_result(entry)]
         if not found:
             raise ImageFormatError(
                 f"{path}: no image in this folder; give TIFF, PNG, JPEG, BMP, GIF or OME-Zarr"
@@ -221,14 +221,10 @@ def _expanded(one: str | Path) -> Iterator[Path]:
     elif path.exists() or not any(mark in str(one) for mark in "*?["):
         found = [path]
     else:
-        found = [Path(name) for name in sorted(glob(str(one), recursive=True)) if _is_input(Path(name))]
+        found = [Path(name) for name in sorted(glob(str(one), recursive=True)) if holds_image(Path(name))]
         if not found:
             raise ImageFormatError(f"{one}: no image matches; check the pattern")
     yield from found
-
-
-def _is_input(path: Path) -> bool:
-    return is_image(path) or (path.suffix == ".zarr" and is_store(path))
 
 
 def _is_result(path: Path) -> bool:
