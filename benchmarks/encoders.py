@@ -209,6 +209,20 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
         yield f"| **{name}** | median (spread) of {len(rows)} | " + " | ".join(spread) + " |"
 
 
+def margins(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Each network's median score less that of the last one named, beside the larger of their spreads."""
+    *others, last = dict.fromkeys(record["name"] for record in records)
+    for score in records[0]["scores"] if others else ():
+        of = {
+            name: [record["scores"][score] for record in records if record["name"] == name]
+            for name in (*others, last)
+        }
+        for name in others:
+            margin = statistics.median(of[name]) - statistics.median(of[last])
+            spread = max(max(values) - min(values) for values in (of[name], of[last]))
+            yield f"{score}: {name} - {last}: {margin:+.4f} (spread over seeds {spread:.4f})"
+
+
 def shown(value: float) -> str:
     return f"{value / 1e9:.2f} GB" if value > 1e6 else f"{value:.4f}"
 
@@ -237,7 +251,7 @@ def main() -> None:
         return
     names = options.who or (NETWORKS if options.what in TASKS else ("imagenet", "none"))
     records = [record_of(name, seed, options) for seed in options.seeds for name in names]
-    print(*table(records), "", *places(records), sep="\n")
+    print(*table(records), "", *margins(records), "", *places(records), sep="\n")
 
 
 def record_of(name: str, seed: int, options: argparse.Namespace) -> Record:

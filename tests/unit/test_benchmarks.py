@@ -161,3 +161,15 @@ def test_labels_of_each_precision_or_why_there_are_none(tmp_path):
         told = r"\d+\.\d{3}% \| 0\.\d{4} \| [+-]0\.\d{4} \| (yes|NO) \|"
         assert re.fullmatch(rf"\| {precision} \| ({told}|precision {precision}.* \| \| \| \|)", row)
     assert "99.8% (bf16), 99.5% (int8)" in limits
+
+
+def test_margins_are_of_medians_beside_the_larger_spread():
+    from encoders import margins
+
+    records = [
+        {"name": name, "scores": {"F1": score}}
+        for name, scores in {"ours": (0.8, 0.7, 0.81), "theirs": (0.5, 0.9, 0.75)}.items()
+        for score in scores
+    ]
+    assert list(margins(records)) == ["F1: ours - theirs: +0.0500 (spread over seeds 0.4000)"]
+    assert list(margins(records[:3])) == [], "nothing to compare with"
