@@ -55,8 +55,8 @@ def load_model(path: str | Path, *, encoder: nn.Module | None = None) -> tuple[N
     ----------
     path : path
     encoder : nn.Module, optional
-        For a network with an encoder of one's own, which no file can hold: such a module; its weights are
-        replaced by those of the file.
+        For a network with an encoder of one's own, which no file can hold: such a module; it is copied, and
+        the copy gets the weights of the file.
 
     Returns
     -------
@@ -89,6 +89,7 @@ def join_models(
     *,
     changes: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    encoder: nn.Module | None = None,
 ) -> ModelHeader:
     """Write several models as one: a file of which each network is a member.
 
@@ -102,6 +103,8 @@ def join_models(
         Fields of the header that are not those of the first model, such as `postprocessing`.
     provenance : mapping, optional
         What else it says about where it comes from.
+    encoder : nn.Module, optional
+        See `load_model`.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def join_models(
     """
     if len(models) < 2:
         raise ConfigError(f"an ensemble needs two models or more, got {len(models)}; give more")
-    loaded = [load_model(model) for model in models]
+    loaded = [load_model(model, encoder=encoder) for model in models]
     headers = [header for _, header in loaded]
     for model, header in zip(models, headers, strict=True):
         _require_same_kind(models[0], headers[0], model, header)
@@ -198,7 +201,7 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
 def _network_of(header: ModelHeader, encoder: nn.Module | None) -> Network:
     if header.members == 1:
         return build(header.architecture, encoder=encoder)
-    return Ensemble.from_config(header.architecture, header.members)
+    return Ensemble.from_config(header.architecture, header.members, encoder)
 
 
 def _require_same_kind(

@@ -195,7 +195,6 @@ def test_info_and_models_tell_the_cost(run, ushape):
             ("--model", NAME, "--encoder-weights", "none", "--freeze-encoder", "1"),
             "an encoder that is pretrained",
         ),
-        (("--model", NAME, "--width", "8"), "has its own widths; drop --width 8"),
     ],
 )
 def test_wrong_options_are_one_line(discs, ushape, tmp_path, options, message):

@@ -245,7 +245,7 @@ def test_unknown_names_get_the_nearest():
         ({"up": "linear"}, "up must be 'conv' or 'resize', got 'linear'"),
         ({"norm": "group"}, "norm must be None or 'batch', got 'group'"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
-        ({"pretrained": True}, "is for networks of timm; load the weights of Pyramid yourself"),
+        ({"pretrained": "a.pth"}, "files are for networks of timm; load the weights of Pyramid yourself"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ushape.config import EncoderUNetConfig, UNetConfig
 from ushape.errors import ConfigError
 from ushape.training.recipe import FAST, PAPER, architecture, recipe
 
@@ -28,12 +29,24 @@ def test_auto_follows_the_recipe_and_the_width_asked_for() -> None:
     assert architecture(FAST, "auto", 8, 3, 5).in_channels == 3
 
 
+def test_the_width_of_an_encoders_decoder_may_be_asked_for() -> None:
+    assert architecture(FAST, "resnet18", None, 3, 5) == EncoderUNetConfig(
+        encoder="resnet18", in_channels=3, classes=5
+    )
+    assert architecture(FAST, "resnet18", 8, 3, 5).width == 8
+
+
+def test_a_description_is_taken_but_for_what_the_data_decide() -> None:
+    told = UNetConfig(in_channels=9, classes=9, width=6, depth=2, dropout=0.25)
+    data = {"in_channels": 3, "classes": 5}
+    assert architecture(FAST, told, None, 3, 5) == told.model_copy(update=data)
+
+
 @pytest.mark.parametrize(
     ("model", "width", "message"),
     [
         ("resnet", None, "no model 'resnet'; the nearest names are resnet"),
         ("papr", None, "no model 'papr'; the nearest names are paper"),
-        ("resnet18", 32, "resnet18 has its own widths; drop --width 32"),
         ("released", 32, "drop --width 32"),
     ],
 )

@@ -21,7 +21,7 @@ def train(
         typer.Option(help="auto (the recipe decides), paper, released, or an encoder of timm: resnet34, ..."),
     ] = "auto",
     width: Annotated[
-        int | None, typer.Option(min=1, help="Channels of the first level (auto and paper).")
+        int | None, typer.Option(min=1, help="Channels at full resolution, instead of the network's own.")
     ] = None,
     from_model: Annotated[
         Path | None,

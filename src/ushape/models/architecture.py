@@ -1,5 +1,6 @@
 """From the description of a network in a model file to the network."""
 
+import copy
 from typing import TypeAlias
 
 from torch import nn
@@ -22,10 +23,11 @@ def build(config: Architecture, *, pretrained: Weights = False, encoder: nn.Modu
     pretrained : bool or path
         Of an encoder: see `EncoderUNet`.
     encoder : nn.Module, optional
-        Of one's own, in place of timm's of the name in `config`.
+        Of one's own, in place of timm's of the name in `config`; it is copied, with its weights.
     """
     if not isinstance(config, EncoderUNetConfig):
         return UNet.from_config(config)
     if encoder is None:
         return EncoderUNet.from_config(config, pretrained)
-    return EncoderUNet(encoder, **config.model_dump(exclude={"kind", "encoder"}))
+    options = config.model_dump(exclude={"kind", "encoder"})
+    return EncoderUNet(copy.deepcopy(encoder), **options, pretrained=pretrained)

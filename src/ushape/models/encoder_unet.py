@@ -63,7 +63,8 @@ class EncoderUNet(nn.Module):
         Channels of the output, >= 1; 1 for a single sigmoid channel.
     pretrained : bool or path
         Of a network of timm: True for its weights from timm's hub, a path for a file with them
-        (`.safetensors`, `.pth`), False for random ones.
+        (`.safetensors`, `.pth`), False for random ones. Of one's own, True says that its weights are trained:
+        a recipe changes them less.
     width : int
         Channels of the expanding path at full resolution; at 1/s of it s times as many, at most `16 * width`.
     up : {"conv", "resize"}
@@ -255,9 +256,10 @@ def _encoder(encoder: str | nn.Module, in_channels: int, pretrained: Weights) ->
     if isinstance(encoder, str):
         return TimmEncoder(encoder, in_channels, pretrained)
     name = type(encoder).__name__
-    if pretrained is not False:
+    if not isinstance(pretrained, bool):
         raise ConfigError(
-            f"pretrained={pretrained!r} is for networks of timm; load the weights of {name} yourself"
+            f"pretrained={str(pretrained)!r}: files are for networks of timm; load the weights of {name} "
+            "yourself, and say pretrained=True"
         )
     if not (hasattr(encoder, "channels") and hasattr(encoder, "strides")):
         raise ConfigError(

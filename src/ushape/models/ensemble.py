@@ -37,9 +37,9 @@ class Ensemble(nn.Module):
         self.top_channels = members[0].top_channels
 
     @classmethod
-    def from_config(cls, config: Architecture, members: int) -> "Ensemble":
-        """Build as many networks as a configuration describes, with freshly drawn weights."""
-        return cls([build(config) for _ in range(members)])
+    def from_config(cls, config: Architecture, members: int, encoder: nn.Module | None = None) -> "Ensemble":
+        """Build as many networks as a configuration describes, as `build` does."""
+        return cls([build(config, encoder=encoder) for _ in range(members)])
 
     def forward(self, image: Tensor) -> Tensor:
         """Average the logits of the members for the centre of each tile.

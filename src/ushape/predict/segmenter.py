@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ushape.backends import Backend, Engine, Precision, find_device, start
 from ushape.checkpoint import load_model, model_hash
@@ -61,15 +62,30 @@ class Segmenter:
         self._for_int8: tuple[Any, Backend] | None = None
 
     @classmethod
-    def load(cls, model: str | Path, *, device: str = "auto", engine: Engine = "auto") -> "Segmenter":
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        engine: Engine = "auto",
+        encoder: nn.Module | None = None,
+    ) -> "Segmenter":
         """Read a model file.
+
+        Parameters
+        ----------
+        model : path
+        device, engine
+            See the class.
+        encoder : nn.Module, optional
+            For a network with an encoder of one's own; see `ushape.checkpoint.load_model`.
 
         Raises
         ------
         CheckpointError
             If the file is not a model or is damaged.
         """
-        return cls(*load_model(model), device=device, engine=engine)
+        return cls(*load_model(model, encoder=encoder), device=device, engine=engine)
 
     def __call__(
         self,

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ushape.checkpoint import load_model, model_hash, read_header
-from ushape.config import ModelHeader
+from ushape.config import Architecture, ModelHeader, UNetConfig
 from ushape.errors import ConfigError
 from ushape.models import Member
 from ushape.models.encoders import Weights, require_file
@@ -45,7 +47,9 @@ def source_header(path: str | Path, channels: int) -> ModelHeader:
     return header
 
 
-def start_from(network: Member, path: str | Path, freeze_encoder: int | None) -> None:
+def start_from(
+    network: Member, path: str | Path, freeze_encoder: int | None, encoder: nn.Module | None = None
+) -> None:
     """Take the weights of a model over, as far as they fit, and freeze levels of the contracting path.
 
     Raises
@@ -53,7 +57,7 @@ def start_from(network: Member, path: str | Path, freeze_encoder: int | None) ->
     ConfigError
         If the network has not so many levels.
     """
-    source, own = load_model(path)[0].state_dict(), network.state_dict()
+    source, own = load_model(path, encoder=encoder)[0].state_dict(), network.state_dict()
     # The last layer stays as it was drawn where the number of classes differs.
     network.load_state_dict(own | {name: t for name, t in source.items() if t.shape == own[name].shape})
     if freeze_encoder is not None:
@@ -74,17 +78,25 @@ def in_words(header: ModelHeader, path: str | Path, freeze_encoder: int | None) 
     return "; ".join(parts)
 
 
-def encoder_weights(model: str, asked: Weights | None, from_model: str | Path | None) -> Weights:
-    """Which weights the encoder of a run starts from: pretrained, unless another choice is asked for.
+def encoder_weights(
+    model: str | Architecture,
+    asked: Weights | None,
+    from_model: str | Path | None,
+    encoder: nn.Module | None = None,
+) -> Weights:
+    """Which weights the encoder of a run starts from: timm's, unless another choice is asked for.
+
+    One's own has those that it has; True says that they are trained.
 
     Raises
     ------
     ConfigError
-        If there is no encoder of timm that could start from those asked for.
+        If there is no encoder that could start from those asked for.
     CheckpointError
         If there is no such file.
     """
-    has_encoder = model not in OWN_MODELS and from_model is None
+    is_unet = isinstance(model, UNetConfig) or model in OWN_MODELS
+    has_encoder = from_model is None and (encoder is not None or not is_unet)
     if asked is not None and not has_encoder:
         what = f"--from {from_model}" if from_model is not None else f"--model {model}"
         word = {True: "imagenet", False: "none"}[asked] if isinstance(asked, bool) else asked
@@ -93,7 +105,7 @@ def encoder_weights(model: str, asked: Weights | None, from_model: str | Path | 
         )
     if asked is not None and not isinstance(asked, bool):
         require_file(asked)
-    return has_encoder if asked is None else asked
+    return (has_encoder and encoder is None) if asked is None else asked
 
 
 def origin(path: str | Path | None, freeze_encoder: int | None, weights: Weights = False) -> dict[str, Any]:

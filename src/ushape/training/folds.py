@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from torch import nn
 
 from ushape.checkpoint import join_models, load_model, read_header
 from ushape.config import ModelHeader, Postprocessing, parse_duration
@@ -17,7 +18,6 @@ from ushape.training.calibration import fit_temperature, tempered
 from ushape.training.checkpoint_io import newest_whole
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.header import common_pixel_size, require_same_run, sample_hashes, with_pixel_size
-from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.resolution import shrink_for
 from ushape.training.run import TrainResult, train
@@ -124,7 +124,11 @@ def train_folds(
     groups = [with_pixel_size(group, *stated) for group in groups]
     samples = [sample for group in groups for sample in group]
     kind = kind_of(samples, len(infos))
-    options["recipe"] = _recipe(samples, len(infos), **options)
+    encoder: nn.Module | None = options.get("encoder")
+    # How far images are shrunk is decided once, or folds might not be joined.
+    recipe = recipe_named(options.get("recipe", "fast"))
+    shrink = recipe.shrink or shrink_for(samples, len(infos))
+    options["recipe"] = recipe.model_copy(update={"shrink": shrink})
     share = None if time is None else parse_duration(str(time)) / folds
     done: list[Fold] = []
     rows: list[Row] = []
@@ -151,17 +155,23 @@ def train_folds(
             # During the last validation, too: this fold is whole then, but the others are not.
             if result.stop_asked:
                 return replace(result, interrupted=True)
-        done.append(
-            _predicted(str(number), folder / "last.safetensors", group, options.get("device", "auto"))
-        )
+        last, device = folder / "last.safetensors", options.get("device", "auto")
+        done.append(_predicted(str(number), last, group, device, encoder))
         of_fold = _rows(done[-1], kind)
         write_table(folder / TABLE, of_fold)
         rows += of_fold
         write_table(output / "folds.csv", rows)
-    return _joined(output, done, rows, kind, console)
+    return _joined(output, done, rows, kind, encoder, console)
 
 
-def _joined(output: Path, done: Sequence[Fold], rows: list[Row], kind: Kind, console: Console) -> TrainResult:
+def _joined(
+    output: Path,
+    done: Sequence[Fold],
+    rows: list[Row],
+    kind: Kind,
+    encoder: nn.Module | None,
+    console: Console,
+) -> TrainResult:
     """Score all images, tune on them, write the ensemble, the table and the page."""
     samples = [sample for fold in done for sample in fold.samples]
     probabilities = [probability for fold in done for probability in fold.probabilities]
@@ -174,29 +184,15 @@ def _joined(output: Path, done: Sequence[Fold], rows: list[Row], kind: Kind, con
         "object_diameter_px": object_diameter(samples, len(done[0].header.classes)),
     }
     out_of_fold = {"folds": len(done), "out_of_fold": everything.row()}
-    header = join_models([fold.model for fold in done], model, changes=changes, provenance=out_of_fold)
+    header = join_models(
+        [fold.model for fold in done], model, changes=changes, provenance=out_of_fold, encoder=encoder
+    )
     write_table(output / "folds.csv", rows)
     write_page(output, header, rows, kind)
     console.print(on_screen(rows))
     console.print(objects_in_words(header, "images out of fold"), highlight=False, soft_wrap=True)
     steps = sum(int(fold.header.provenance["validation"]["step"]) for fold in done)
     return TrainResult(model=model, last=model, steps=steps, scores=everything.row(), interrupted=False)
-
-
-def _recipe(
-    samples: list[Sample],
-    classes: int,
-    *,
-    recipe: str | Recipe = "fast",
-    model: str = "auto",
-    from_model: str | Path | None = None,
-    **_: Any,
-) -> Recipe:
-    """Recipe of every fold; how far images are shrunk is decided once, or folds might not be joined."""
-    chosen = recipe_named(recipe)
-    if chosen.shrink is not None or model != "auto" or from_model is not None:
-        return chosen
-    return chosen.model_copy(update={"shrink": shrink_for(samples, classes)})
 
 
 def _fitted(samples: list[Sample], uncalibrated: list[Array], kind: Kind) -> dict[str, Any]:
@@ -211,8 +207,8 @@ def _fitted(samples: list[Sample], uncalibrated: list[Array], kind: Kind) -> dic
     return {"temperature": temperature, "postprocessing": tuned}
 
 
-def _predicted(name: str, model: Path, samples: list[Sample], device: str) -> Fold:
-    network, header = load_model(model)
+def _predicted(name: str, model: Path, samples: list[Sample], device: str, encoder: nn.Module | None) -> Fold:
+    network, header = load_model(model, encoder=encoder)
     segmenter = Segmenter(
         network, header.model_copy(update={"temperature": 1.0}), device=device, engine="pytorch"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import ushape
 from ushape.checkpoint import read_header
@@ -40,19 +41,20 @@ _ROUNDING = 1e-3
 
 def describe(
     recipe: Recipe,
-    model: str,
+    model: str | Architecture,
     width: int | None,
     from_model: str | Path | None,
     samples: list[Sample],
     classes: tuple[ClassInfo, ...],
     pretrained: Weights = False,
     held_out: Sequence[Sample] = (),
+    encoder: nn.Module | None = None,
 ) -> ModelHeader:
     """Describe the model that a run will make, before it is trained.
 
     Parameters
     ----------
-    recipe, model, width
+    recipe, model, width, encoder
         See `recipe.architecture`.
     from_model : path or None
         Model file that decides architecture and normalisation instead.
@@ -61,9 +63,9 @@ def describe(
     classes : tuple of ClassInfo
         Of the data.
     pretrained : bool or path
-        Whether an encoder starts from trained weights, and which. If all images are of 8 bits, they are then
-        normalised as those were that it was trained on; other ranges say nothing: each image is brought to
-        mean 0 and deviation 1.
+        Whether an encoder starts from trained weights, and which. If it is timm's and all images are of 8
+        bits, they are then normalised as those were that it was trained on; other ranges say nothing: each
+        image is brought to mean 0 and deviation 1.
     held_out : sequence of Sample
         Validation images; they are among "all", so that the folds of a cross-validation decide alike.
 
@@ -75,13 +77,13 @@ def describe(
     channels = samples[0].image.shape[0]
     if from_model is not None and (width is not None or model != "auto"):
         raise ConfigError(f"--from {from_model} decides the network; drop --model and --width")
-    config: Architecture = architecture(recipe, model, width, channels, len(classes))
+    config: Architecture = architecture(recipe, model, width, channels, len(classes), encoder)
     if isinstance(config, UNetConfig) and model == "auto":
         shrink = recipe.shrink or shrink_for(samples, len(classes))
         config = config.model_copy(update={"shrink": shrink})
     normalization = Normalization()
     is_8_bit = all(sample.image.dtype == np.uint8 for sample in (*samples, *held_out))
-    if isinstance(config, EncoderUNetConfig) and pretrained is not False and is_8_bit:
+    if isinstance(config, EncoderUNetConfig) and encoder is None and pretrained is not False and is_8_bit:
         normalization = normalization_of(config.encoder, channels)
     if from_model is not None:
         source = source_header(from_model, channels)
@@ -224,12 +226,13 @@ def initial_network(
     seed: int,
     freeze_encoder: int | None = None,
     pretrained: Weights = False,
+    encoder: nn.Module | None = None,
 ) -> Member:
     """Build the network with the weights it starts from: drawn from `seed`, pretrained, of `from_model`."""
     torch.manual_seed(seed)
-    network = build(header.architecture, pretrained=pretrained if from_model is None else False)
+    network = build(header.architecture, pretrained=pretrained, encoder=encoder)
     if from_model is not None:
-        start_from(network, from_model, freeze_encoder)
+        start_from(network, from_model, freeze_encoder, encoder)
     elif freeze_encoder is not None:
         network.freeze_encoder(freeze_encoder)
     return network

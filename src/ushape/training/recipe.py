@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
+from torch import nn
 
 from ushape.augment import Deformation, GreyValues, generator
 from ushape.augment.deformation import Spline
@@ -196,7 +197,12 @@ def _checked(recipe: Recipe) -> Recipe:
 
 
 def architecture(
-    recipe: Recipe, model: str, width: int | None, in_channels: int, classes: int
+    recipe: Recipe,
+    model: str | Architecture,
+    width: int | None,
+    in_channels: int,
+    classes: int,
+    encoder: nn.Module | None = None,
 ) -> Architecture:
     """Describe the network of a run.
 
@@ -204,18 +210,31 @@ def architecture(
     ----------
     recipe : Recipe
         Decides where `model` is "auto".
-    model : str
-        "auto", "paper", always the published network, whatever the recipe, "released"; or an encoder of timm.
+    model : str, UNetConfig or EncoderUNetConfig
+        "auto", "paper", always the published network, whatever the recipe, "released"; or an encoder of timm;
+        or all but the channels and classes of a network.
     width : int or None
-        Narrower (or wider) than the recipe says; with "auto" and "paper".
+        Narrower (or wider) than the recipe or the model says.
     in_channels, classes : int
         Of the data.
+    encoder : nn.Module, optional
+        Of one's own; `model` is then "auto" or an EncoderUNetConfig.
 
     Raises
     ------
     ConfigError
         If there is no such model, it cannot have that width, or timm is missing.
     """
+    if not isinstance(model, str):
+        if width is not None:
+            raise ConfigError(f"width={width}: the description of the network has a width; say it there")
+        if encoder is not None and not isinstance(model, EncoderUNetConfig):
+            raise ConfigError(f"encoder={type(encoder).__name__}: model=UNetConfig(...) has none; drop one")
+        return model.model_copy(update={"in_channels": in_channels, "classes": classes})
+    if encoder is not None:
+        if model != "auto":
+            raise ConfigError(f"encoder={type(encoder).__name__}: model={model!r} has its own; drop one")
+        return _with_encoder(type(encoder).__name__, recipe, width, in_channels, classes)
     if model == "released":
         if width is not None:
             raise ConfigError(
@@ -226,15 +245,7 @@ def architecture(
         return UNetConfig(in_channels=in_channels, classes=classes, width=width or 64)
     if model != "auto":
         require_known(model, OWN_MODELS)
-        if width is not None:
-            raise ConfigError(f"{model} has its own widths; drop --width {width} or --model {model}")
-        return EncoderUNetConfig(
-            encoder=model,
-            in_channels=in_channels,
-            classes=classes,
-            dropout=recipe.dropout,
-            deep_supervision=recipe.deep_supervision,
-        )
+        return _with_encoder(model, recipe, width, in_channels, classes)
     return UNetConfig(
         in_channels=in_channels,
         classes=classes,
@@ -242,3 +253,16 @@ def architecture(
         norm=recipe.norm,
         dropout=recipe.dropout,
     )
+
+
+def _with_encoder(
+    encoder: str, recipe: Recipe, width: int | None, in_channels: int, classes: int
+) -> EncoderUNetConfig:
+    config = EncoderUNetConfig(
+        encoder=encoder,
+        in_channels=in_channels,
+        classes=classes,
+        dropout=recipe.dropout,
+        deep_supervision=recipe.deep_supervision,
+    )
+    return config if width is None else config.model_copy(update={"width": width})

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from torch import nn
 
 from ushape.backends import PyTorchBackend, compiles, training_format
 from ushape.checkpoint import read_header
-from ushape.config import ModelHeader, PixelSize, parse_duration
+from ushape.config import Architecture, ModelHeader, PixelSize, parse_duration
 from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
@@ -75,7 +76,8 @@ def train(
     data: str | Path,
     output: str | Path,
     *,
-    model: str = "auto",
+    model: str | Architecture = "auto",
+    encoder: nn.Module | None = None,
     width: int | None = None,
     from_model: str | Path | None = None,
     pretrained: Weights | None = None,
@@ -111,16 +113,20 @@ def train(
     output : path
         Folder of the run: gets `model.safetensors` (best), `last.safetensors`, `metrics.csv`, TensorBoard
         events, `validation/*.png`, `report.html` and `checkpoint/`.
-    model : str
+    model : str, UNetConfig or EncoderUNetConfig
         Network: "auto" lets the recipe decide, "paper", "released"; or the name of an encoder of timm, such
-        as "resnet34" (see `ushape.EncoderUNet`).
+        as "resnet34" (see `ushape.EncoderUNet`). Or its description, of which the numbers of channels and
+        classes are those of the data, whatever it says.
+    encoder : nn.Module, optional
+        Of one's own (see `ushape.EncoderUNet`), as it is; it is copied. `model` may describe what is built on
+        it. Whatever reads the model file afterwards is to be given it again.
     width : int or None
-        Channels of the first level, instead of the recipe's.
+        Channels at full resolution, instead of the recipe's or of the model's own.
     from_model : path or None
         Model file whose weights to start from; it also decides architecture and normalisation.
     pretrained : bool, path or None
-        Weights that an encoder starts from: True (and None) for those of timm's hub, a path for a file with
-        them, False for random ones.
+        Weights that an encoder of timm starts from: True (and None) for those of timm's hub, a path for a
+        file with them, False for random ones. True with `encoder`: its weights are trained ones.
     freeze_encoder : int or None
         So many levels of the contracting path of `from_model` or of the pretrained encoder, from the first,
         stay as they are.
@@ -183,7 +189,7 @@ def train(
         If `output` holds a finished run, or cannot be written.
     """
     console = Console(quiet=quiet or not is_first())
-    weights = encoder_weights(model, pretrained, from_model)
+    weights = encoder_weights(model, pretrained, from_model, encoder)
     chosen, output = _recipe(recipe, from_model, freeze_encoder, weights), Path(output)
     budget = _budget(chosen, time, steps, clock.monotonic() if started is None else started)
     _require_free(output, resume)
@@ -199,12 +205,12 @@ def train(
     )
     samples = with_pixel_size(samples, pixel_size, from_model)
     notes += differing_pixel_sizes(samples)
-    header = describe(chosen, model, width, from_model, samples, infos, weights, held_out)
+    header = describe(chosen, model, width, from_model, samples, infos, weights, held_out, encoder)
     tuned_on = tuning_set(samples, held_out)
     goal = until_of(until, held_out, len(infos))
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
     header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder, weights)})
-    network = initial_network(header, from_model, seed, freeze_encoder, weights)
+    network = initial_network(header, from_model, seed, freeze_encoder, weights, encoder)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
         notes.append(in_words(header, from_model, freeze_encoder))
@@ -219,7 +225,8 @@ def train(
     network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
     tuning = 2.0 if header.object_diameter_px is None else 3.5
     schedule = Schedule(budget, tuning=tuning, kept=kept)
-    watch = Validation(held_out, tuned_on, header, output, device=str(backend.device), until=goal)
+    where = str(backend.device)
+    watch = Validation(held_out, tuned_on, header, output, device=where, until=goal, encoder=encoder)
     course = Course(output, watch, schedule)
     callbacks = [watch, course, ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None

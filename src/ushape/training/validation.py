@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, Trainer
+from torch import nn
 
 from ushape import io, pictures
 from ushape.checkpoint import load_model, save_model
@@ -58,6 +59,8 @@ class Validation(Callback):
         Where the network is.
     until : Until, optional
         The score by which the best model is chosen.
+    encoder : nn.Module, optional
+        Of one's own; model files are read with it.
 
     Attributes
     ----------
@@ -76,9 +79,10 @@ class Validation(Callback):
         *,
         device: str,
         until: Until | None = None,
+        encoder: nn.Module | None = None,
     ) -> None:
         self.samples, self.tuned_on, self.header, self.output = samples, tuned_on, header, output
-        self.device, self.scored = device, samples
+        self.device, self.encoder, self.scored = device, encoder, samples
         self.kind = kind_of(samples, len(header.classes))
         self.until = until or Until()
         self.best: dict[str, float] = {}
@@ -171,7 +175,7 @@ class Validation(Callback):
         self.tuned_on = tuning_set(self.tuned_on, self.scored)
         names = {"tuned_on": [sample.name for sample in self.tuned_on]}
         best, last = (self.output / f"{name}.safetensors" for name in ("model", "last"))
-        network, _ = load_model(best)
+        network, _ = load_model(best, encoder=self.encoder)
         before = {"ece_at_temperature_1": self.best["ece"]}
         fitted = self._fitted(network, is_late)
         self.header = self.header.model_copy(update=fitted | {"provenance": self.header.provenance | names})
@@ -179,7 +183,7 @@ class Validation(Callback):
         self.best = self.best | after.row() | before
         self.reliability[f"temperature {self.header.temperature:g}"] = after.reliability
         save_model(best, network, self._with_result(self.best))
-        network, header = load_model(last)
+        network, header = load_model(last, encoder=self.encoder)
         save_model(last, network, header.model_copy(update=fitted))
 
     def state_dict(self) -> dict[str, Any]:
