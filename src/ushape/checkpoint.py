@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from ushape.config import ModelHeader
+from ushape.config import EncoderUNetConfig, ModelHeader
 from ushape.errors import CheckpointError, ConfigError
 from ushape.io import written_beside
 from ushape.models import EncoderUNet, Ensemble, Network, UNet, build
@@ -199,9 +199,15 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
 
 
 def _network_of(header: ModelHeader, encoder: nn.Module | None) -> Network:
-    if header.members == 1:
-        return build(header.architecture, encoder=encoder)
-    return Ensemble.from_config(header.architecture, header.members, encoder)
+    """Build a network whose weights are then replaced."""
+    config, members = header.architecture, header.members
+    if isinstance(config, EncoderUNetConfig):
+        return (
+            build(config, encoder=encoder) if members == 1 else Ensemble.from_config(config, members, encoder)
+        )
+    with torch.device("meta"):  # to draw 31 million numbers for nothing takes a third of a second
+        network = build(config) if members == 1 else Ensemble.from_config(config, members)
+    return network.to_empty(device="cpu")
 
 
 def _require_same_kind(

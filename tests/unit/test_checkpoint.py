@@ -40,6 +40,13 @@ def test_round_trip_is_exact(model: Path) -> None:
         assert torch.equal(tensor, loaded.state_dict()[name])
 
 
+def test_reading_a_model_draws_no_weights(model: Path) -> None:
+    before = torch.get_rng_state()
+    loaded, _ = load_model(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu"}
+
+
 def test_equal_models_give_equal_bytes(model: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.safetensors"
     save_model(again, network(), HEADER)
