@@ -1,9 +1,10 @@
-"""Calibration error of held-out images: as trained, with a temperature, and with a bias per class beside it.
+"""Calibration error of held-out images: as trained, with a temperature, and with two kinds of bias beside it.
 
     python benchmarks/calibration.py DATA RUN/model.safetensors [MODEL ...]
 
-Temperature and biases are fitted on the training images that the run itself fitted on; scores are those of
-its validation images. A row per model and way to calibrate; those of a model share one prediction.
+All is fitted on the training images that the run itself fitted on; scores are those of its validation images.
+A bias is a share of the loss's class weights taken back, or a number of its own for each class. A row per
+model and way to calibrate; those of a model share one prediction.
 """
 
 import argparse
@@ -16,18 +17,18 @@ from scipy.optimize import minimize
 
 from machine import circumstances
 from ushape import Segmenter
-from ushape.config import Postprocessing
+from ushape.config import UNCALIBRATED, Calibration, Postprocessing
 from ushape.data import Sample, open_dataset
-from ushape.training.calibration import MOST_PIXELS, fit_temperature, sampled, tempered
+from ushape.training.calibration import MOST_PIXELS, calibrated, fit, in_words, sampled
 from ushape.training.scores import score
+from ushape.training.tiles import class_weights
 
 Array = np.ndarray[Any, Any]
 
 
 def biased(probabilities: Array, temperature: float, bias: Array) -> Array:
     """Probabilities at a temperature, with a number added to the logits of each class."""
-    values = tempered(probabilities, temperature) * np.exp(bias).reshape(-1, *[1] * (probabilities.ndim - 1))
-    return values / values.sum(0)  # type: ignore[no-any-return]
+    return calibrated(probabilities, Calibration(temperature, tuple(bias)))
 
 
 def fit_both(samples: list[Sample], probabilities: list[Array]) -> tuple[float, Array]:
@@ -48,9 +49,9 @@ def fit_both(samples: list[Sample], probabilities: list[Array]) -> tuple[float, 
 
 
 def rows(data: Path, model: Path, validation: str) -> Iterator[tuple[object, ...]]:
-    """Scores of one model, calibrated in three ways."""
+    """Scores of one model, calibrated in four ways."""
     segmenter = Segmenter.load(model)
-    segmenter.header = segmenter.header.model_copy(update={"temperature": 1.0})
+    segmenter.header = segmenter.header.model_copy(update=UNCALIBRATED._asdict())
     run = segmenter.header.provenance
     training, validating, _, _ = open_dataset(data, validation=validation, seed=run["seed"])
     samples = {sample.name: sample for sample in [*training, *validating]}
@@ -61,11 +62,15 @@ def rows(data: Path, model: Path, validation: str) -> Iterator[tuple[object, ...
     predicted, likely = (
         [segmenter(sample.image, axes="CYX").probabilities for sample in part] for part in (fitted, held_out)
     )
-    temperature = fit_temperature(fitted, predicted)
+    weights = class_weights(training, len(segmenter.header.classes), run["recipe"]["class_power"])
+    one, back = fit(fitted, predicted), fit(fitted, predicted, weights)
     both, bias = fit_both(fitted, predicted)
     ways = {
         "as trained": likely,
-        f"temperature {temperature:.3f}": [tempered(p, temperature) for p in likely],
+        in_words(one): [calibrated(p, one) for p in likely],
+        f"{in_words(back)}: {', '.join(f'{b:+.3f}' for b in back.class_bias)}": [
+            calibrated(p, back) for p in likely
+        ],
         f"temperature {both:.3f}, bias {', '.join(f'{b:+.3f}' for b in bias[1:])}": [
             biased(p, both, bias) for p in likely
         ],

@@ -87,6 +87,7 @@ def without(name: str) -> dict[str, torch.Tensor]:
         ({"members": 2}, None, "the weights have `contracting.0.0.weight`"),
         ({"members": 1000}, None, "the model header is wrong at `members`"),
         ({"temperature": 0}, None, "wrong at `temperature`: Input should be greater than 0"),
+        ({"class_bias": [0.5, -0.5]}, None, "wrong at `class_bias`: 2 numbers for 3 classes"),
         ({"object_diameter_px": -1}, None, "wrong at `object_diameter_px`"),
         ({}, without("score.bias"), "the weights lack `score.bias`"),
         ({}, network().state_dict() | {"more": torch.zeros(1)}, "the weights have `more`"),
@@ -105,7 +106,7 @@ def test_a_model_that_does_not_fit_says_where(
 
 def test_a_file_of_before_there_was_a_temperature_means_what_it_meant(model: Path) -> None:
     content = HEADER.model_dump(mode="json")
-    for name in ("temperature", "object_diameter_px"):
+    for name in ("temperature", "class_bias", "object_diameter_px"):
         del content[name]
     text = json.dumps(content)
     model.write_bytes(safetensors.torch.save(network().state_dict(), metadata={"ushape": text}))

@@ -134,6 +134,19 @@ def test_logits_are_divided_by_the_temperature_of_the_model(grey, classes):
     assert np.ptp(result.probabilities) < np.ptp(plain.probabilities)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_each_class_has_the_bias_of_the_model(grey, classes):
+    bias = (-0.5, 1.0, 0.25)[: max(classes, 2)]
+    network, header = make_model(classes=classes, temperature=2.5, class_bias=bias)
+    plain = Segmenter(network, header.model_copy(update={"class_bias": ()}), device="cpu")(grey, "fp32")
+    result = Segmenter(network, header, device="cpu")(grey, "fp32")
+    shifted = plain.probabilities * np.exp(bias)[:, None, None]
+    # float32 on the way, as for the temperature.
+    np.testing.assert_allclose(result.probabilities, shifted / shifted.sum(0), atol=1e-6)
+    np.testing.assert_array_equal(result.classes, shifted.argmax(0))
+    assert (result.classes != plain.classes).any()
+
+
 def test_a_stack_is_segmented_plane_by_plane(grey):
     segmenter = Segmenter(*make_model(), device="cpu")
     stack = np.stack([grey, grey[::-1], grey // 3])

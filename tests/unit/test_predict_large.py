@@ -51,12 +51,13 @@ from ushape.tiling import plan_tiles
 FP32 = {"precision": "fp32", "device": "cpu"}
 EVERYTHING = {"instances": True, "probabilities": True, "outlines": True, "overlay": True}
 HOW = Postprocessing(min_area=3, fill_holes=True)
+MADE = {"classes": 3, "postprocessing": HOW, "temperature": 1.5, "class_bias": (0.05, -0.05, 0.0)}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(path, *make_model(classes=3, postprocessing=HOW, temperature=1.5))
+    save_model(path, *make_model(**MADE))
     return path
 
 
@@ -318,7 +319,7 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
     segmenter_module._loaded.cache_clear()
     with pytest.raises(CheckpointError, match="but the run began with"):
         block_task.compute_blocks(str(model), str(path), plan, [1], str(folder))
-    save_model(model, *make_model(classes=3, postprocessing=HOW, temperature=1.5))
+    save_model(model, *make_model(**MADE))
     other = plan.model_copy(update={"engine": "abacus 1"})
     with pytest.raises(ConfigError, match=r"computes with .*, but the run began with abacus 1"):
         block_task.compute_blocks(str(model), str(path), other, [1], str(folder))

@@ -79,6 +79,15 @@ def test_what_probabilities_are_worth_is_shown_before_and_after_calibration(
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "temperature 0.8, fitted on training images" in html
     assert "0.0510 without, 0.0120 with it" in html
+    assert "taken back" not in html
+    write_page(
+        tmp_path, calibrated.model_copy(update={"class_bias": (1.0, -1.0)}), HISTORY, best, reliability=lines
+    )
+    again = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (
+        "temperature 0.8, and the class weights of the loss are taken back, fitted on training images"
+        in again
+    )
     assert "temperature 1, temperature 0.8, perfectly calibrated" in html
     assert "What probabilities are worth" not in page(tmp_path, header)
 

@@ -13,12 +13,12 @@ import torch
 
 from ushape import Segmenter
 from ushape.checkpoint import load_model, model_hash, read_header
-from ushape.config import Postprocessing
+from ushape.config import Calibration, Postprocessing
 from ushape.data import Sample, open_folds
 from ushape.errors import ConfigError, OutputError
 from ushape.training import TrainResult, train_folds
 from ushape.training import folds as training_folds
-from ushape.training.calibration import tempered
+from ushape.training.calibration import calibrated
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.scores import kind_of, score
 from ushape.training.tuning import object_diameter
@@ -148,9 +148,16 @@ def test_the_processing_of_the_ensemble_is_tuned_out_of_fold() -> None:
     foreground = np.where(objects > 0, 0.95, 0.02).astype(np.float32)
     foreground[15:25, 28:30] = 0.55  # a bridge, above the usual threshold
     probability = np.stack([1 - foreground, foreground])
-    fitted = training_folds._fitted([truth], [probability], "objects")
-    assert tempered(probability[:, 20, 29], fitted["temperature"])[1] < fitted["postprocessing"].threshold
-    assert training_folds._fitted([truth], [probability], "areas")["postprocessing"] == Postprocessing()
+    balance = np.array([0.6, 3.0], np.float32)
+    fitted = training_folds._fitted([truth], [probability], "objects", balance)
+    assert fitted["class_bias"] == ()
+    assert (
+        calibrated(probability[:, 20, 29], Calibration(fitted["temperature"]))[1]
+        < fitted["postprocessing"].threshold
+    )
+    of_areas = training_folds._fitted([truth], [probability], "areas", balance)
+    assert of_areas["postprocessing"] == Postprocessing()
+    assert of_areas["class_bias"][0] > 0 > of_areas["class_bias"][1]
 
 
 def test_a_finished_fold_is_not_trained_again(discs: Path, run: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ushape import UNet
+from ushape import Segmenter, UNet
 from ushape.checkpoint import load_model
 from ushape.config import IGNORE, ClassInfo, ModelHeader, Postprocessing, UNetConfig
 from ushape.data import Sample
@@ -158,12 +158,33 @@ def test_all_model_files_get_the_processing_and_the_temperature_that_were_fitted
 
 def test_areas_get_a_temperature_and_no_processing(watch: Validation) -> None:
     network = UNet(width=1, depth=1)
+    network.score.bias.data = torch.tensor([1.0, 0.0])
     report(watch, network, 1, score=0.9, ece=0.1)
     watch.samples = watch.scored = watch.tuned_on = [vessels()]
     watch.finish()
     header = load_model(watch.output / "model.safetensors")[1]
     assert header.temperature != 1
+    assert header.class_bias == ()
     assert header.postprocessing == Postprocessing()
+
+
+def test_areas_are_as_large_as_they_are_likely(watch: Validation) -> None:
+    """A network that class weights of 1 to 8 have made see vessels everywhere."""
+    network = UNet(width=1, depth=1)
+    torch.nn.init.zeros_(network.score.weight)
+    network.score.bias.data = torch.tensor([0.0, 0.5])
+    watch.samples = watch.scored = watch.tuned_on = [vessels()]
+    share = float((vessels().classes == 1).mean())
+    assert 0 < share < 0.5
+    watch.balance = np.array([0.5 / (1 - share), 0.5 / share], np.float32)
+    report(watch, network, 1, score=0.9, ece=0.1)
+    report(watch, network, 2, score=0.8, ece=0.1)
+    watch.finish()
+    for name in ("model", "last"):
+        segmenter = Segmenter.load(watch.output / f"{name}.safetensors", device="cpu")
+        found = segmenter(vessels().image, axes="CYX")
+        np.testing.assert_allclose(found.probabilities[1], share, atol=1e-3)  # three decimals of a logit
+        assert not found.classes.any()
 
 
 def several(watch: Validation, count: int) -> Validation:

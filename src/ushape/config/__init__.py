@@ -2,7 +2,9 @@
 
 from ushape.config.header import (
     IGNORE,
+    UNCALIBRATED,
     Architecture,
+    Calibration,
     ClassInfo,
     EncoderUNetConfig,
     Frozen,
@@ -23,7 +25,9 @@ from ushape.config.words import (
 
 __all__ = [
     "IGNORE",
+    "UNCALIBRATED",
     "Architecture",
+    "Calibration",
     "ClassInfo",
     "EncoderUNetConfig",
     "Frozen",

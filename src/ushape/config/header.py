@@ -1,13 +1,14 @@
 """What a model file says about itself."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -235,14 +236,32 @@ class Postprocessing(Frozen):
         return ", ".join(words)
 
 
+class Calibration(NamedTuple):
+    """What makes probabilities of logits: the softmax of logits / `temperature` + `class_bias`.
+
+    Attributes
+    ----------
+    temperature : float
+        Above 0; the higher, the less sure (Guo et al. 2017). 1 for a network that was not calibrated.
+    class_bias : tuple of float
+        One number per class, which takes back how the loss weighted the classes; empty for none.
+    """
+
+    temperature: float = 1.0
+    class_bias: tuple[float, ...] = ()
+
+
+UNCALIBRATED = Calibration()
+
+
 class ModelHeader(Frozen):
     """All that is needed beside the weights to use a model: the JSON header of `model.safetensors`.
 
     With more than one of `members`, the file holds that many networks of one architecture, an `Ensemble`.
 
-    Probabilities are the softmax of logits / `temperature` (Guo et al. 2017); `temperature` is above 0, and 1
-    for a network that was not calibrated. `object_diameter_px` is that of the circle of an object's area, the
-    median over the objects of the training images in their pixels; None where single objects do not matter.
+    `temperature` and `class_bias` are those of `Calibration`. `object_diameter_px` is that of the circle of
+    an object's area, the median over the objects of the training images in their pixels; None where single
+    objects do not matter.
     """
 
     format: Literal["ushape/1"] = "ushape/1"
@@ -252,10 +271,24 @@ class ModelHeader(Frozen):
     normalization: Normalization = Normalization()
     classes: tuple[ClassInfo, ...]
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    class_bias: tuple[FiniteFloat, ...] = ()
     postprocessing: Postprocessing = Postprocessing()
     pixel_size_um: PixelSize | None = None
     object_diameter_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     provenance: dict[str, Any] = {}
+
+    @property
+    def calibration(self) -> Calibration:
+        """What makes probabilities of the network's logits."""
+        return Calibration(self.temperature, self.class_bias)
+
+    @field_validator("class_bias")
+    @classmethod
+    def _one_number_per_class(cls, bias: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        architecture = info.data.get("architecture")
+        if architecture is not None and bias and len(bias) != max(architecture.classes, 2):
+            raise ValueError(f"{len(bias)} numbers for {max(architecture.classes, 2)} classes")
+        return bias
 
     @field_validator("normalization")
     @classmethod

@@ -128,7 +128,7 @@ def _forward(
     average = Average(*plan.settings["average"])
 
     def forward(tile: Array) -> Array:
-        found = tile_probabilities(tile, backend, average, segmenter.header.temperature)
+        found = tile_probabilities(tile, backend, average, segmenter.header.calibration)
         progress()
         return found
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ushape import pictures
 from ushape.backends import Backend, available_memory, resident_memory
-from ushape.config import ModelHeader, Postprocessing
+from ushape.config import UNCALIBRATED, Calibration, ModelHeader, Postprocessing
 from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
 from ushape.io import Image
@@ -85,7 +85,7 @@ class Segmentation:
     def probabilities(self) -> Array:
         """Probability of each class: float32, shape (C, H, W), for a stack (Z, C, H, W), 0 to 1.
 
-        Softmax over the classes at the temperature of the model; a network with a single sigmoid channel
+        Softmax over the classes, calibrated as the model says; a network with a single sigmoid channel
         gives two, 1 - p and p.
         """
         self.compute(probabilities=True)
@@ -214,7 +214,7 @@ class Segmentation:
         self._probabilities = kept
 
     def _probabilities_of_tile(self, tile: Array) -> Array:
-        result = tile_probabilities(tile, self.backend, self.average, self.header.temperature)
+        result = tile_probabilities(tile, self.backend, self.average, self.header.calibration)
         self._tiles_done += 1
         if self._progress is not None:
             self._progress(self._tiles_done, len(self.plan) * len(self._planes))
@@ -296,9 +296,9 @@ class Segmentation:
         return results if self.image.is_stack else results[0]
 
 
-def tile_probabilities(tile: Array, backend: Backend, average: Average, temperature: float) -> Array:
+def tile_probabilities(tile: Array, backend: Backend, average: Average, calibration: Calibration) -> Array:
     """Probabilities (C, h, w) of what a tile gives, averaged, of an image in memory or of a block."""
-    softmax = partial(probabilities_of, temperature=temperature)
+    softmax = partial(probabilities_of, calibration=calibration)
     geometry = backend.geometry
     whole_periods = 1 if geometry.margin else geometry.period
     with torch.inference_mode():
@@ -307,24 +307,29 @@ def tile_probabilities(tile: Array, backend: Backend, average: Average, temperat
     return found
 
 
-def probabilities_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
+def probabilities_of(logits: Tensor, calibration: Calibration = UNCALIBRATED) -> Tensor:
     """Probability of each class from the logits of a network.
 
     Parameters
     ----------
     logits : Tensor of float, shape (K, ...)
-    temperature : float
-        Above 0; the higher, the less sure (Guo et al. 2017). The most probable class stays the same.
+    calibration : Calibration
+        Of the model: temperature and, where it was trained for areas, a bias per class.
 
     Returns
     -------
     Tensor of float, shape (K, ...); (2, ...) for K = 1
-        Softmax of logits / temperature over K classes (Ronneberger 2015, section 3); for K = 1 the sigmoid p
-        as (1 - p, p).
+        Softmax over K classes (Ronneberger 2015, section 3) of logits / temperature + bias; for K = 1 the
+        sigmoid p as (1 - p, p).
     """
     if len(logits) == 1:  # sigmoid(x) is the softmax of (0, x)
         logits = torch.cat([torch.zeros_like(logits), logits])
-    return (logits if temperature == 1 else logits / temperature).softmax(0)
+    if calibration.temperature != 1:
+        logits = logits / calibration.temperature
+    if calibration.class_bias:
+        bias = torch.tensor(calibration.class_bias, dtype=logits.dtype, device=logits.device)
+        logits = logits + bias.reshape(-1, *[1] * (logits.ndim - 1))
+    return logits.softmax(0)
 
 
 def most_probable(plane: Array) -> Array:

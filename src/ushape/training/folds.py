@@ -10,11 +10,11 @@ from rich.console import Console
 from torch import nn
 
 from ushape.checkpoint import join_models, load_model, read_header
-from ushape.config import ModelHeader, Postprocessing, parse_duration
+from ushape.config import UNCALIBRATED, ModelHeader, Postprocessing, parse_duration
 from ushape.data import Sample, open_folds
 from ushape.errors import ConfigError, OutputError
 from ushape.predict import Segmenter
-from ushape.training.calibration import fit_temperature, tempered
+from ushape.training import calibration
 from ushape.training.checkpoint_io import newest_whole
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.header import common_pixel_size, require_same_run, sample_hashes, with_pixel_size
@@ -22,6 +22,7 @@ from ushape.training.recipe import recipe as recipe_named
 from ushape.training.resolution import shrink_for
 from ushape.training.run import TrainResult, train
 from ushape.training.scores import Kind, kind_of, score
+from ushape.training.tiles import class_weights
 from ushape.training.tuning import object_diameter, objects_in_words, speck_area, tune, tuning_set
 
 Array = np.ndarray[Any, Any]
@@ -45,7 +46,7 @@ class Fold:
         Of that model.
     samples : list of Sample
     uncalibrated : list of ndarray of float32, shape (C, H, W)
-        Probabilities at temperature 1.
+        Probabilities, uncalibrated.
     """
 
     name: str
@@ -56,8 +57,8 @@ class Fold:
 
     @property
     def probabilities(self) -> list[Array]:
-        """Probabilities as this model gives them, at the temperature fitted on its training images."""
-        return [tempered(one, self.header.temperature) for one in self.uncalibrated]
+        """Probabilities as this model gives them, calibrated on its training images."""
+        return [calibration.calibrated(one, self.header.calibration) for one in self.uncalibrated]
 
 
 def train_folds(
@@ -83,7 +84,7 @@ def train_folds(
     Every image is held out once. `fold-1`, `fold-2` and so on in `output` are ordinary runs (see `train`).
     `folds.csv` scores each image by the last model of the run that held it out; not by the best, which was
     chosen by its scores on these very images. `model.safetensors` is the ensemble of the last models, its
-    temperature and post-processing fitted on all images as predicted out of fold.
+    calibration and post-processing fitted on all images as predicted out of fold.
 
     Parameters
     ----------
@@ -179,9 +180,12 @@ def _joined(
     everything = score(samples, probabilities, how, kind)
     rows.append(Row("all", "all", everything))
     model = output / "model.safetensors"
-    changes = _fitted(samples, [one for fold in done for one in fold.uncalibrated], kind) | {
+    uncalibrated, classes = [one for fold in done for one in fold.uncalibrated], len(done[0].header.classes)
+    power = done[0].header.provenance["recipe"]["class_power"]
+    balance = class_weights(samples, 2, power) if classes == 2 else None
+    changes = _fitted(samples, uncalibrated, kind, balance) | {
         "pixel_size_um": common_pixel_size(samples),
-        "object_diameter_px": object_diameter(samples, len(done[0].header.classes)),
+        "object_diameter_px": object_diameter(samples, classes),
     }
     out_of_fold = {"folds": len(done), "out_of_fold": everything.row()}
     header = join_models(
@@ -195,22 +199,26 @@ def _joined(
     return TrainResult(model=model, last=model, steps=steps, scores=everything.row(), interrupted=False)
 
 
-def _fitted(samples: list[Sample], uncalibrated: list[Array], kind: Kind) -> dict[str, Any]:
-    """Temperature and post-processing that suit images which the model that predicted them had not seen."""
+def _fitted(
+    samples: list[Sample], uncalibrated: list[Array], kind: Kind, balance: Array | None
+) -> dict[str, Any]:
+    """Calibration and post-processing that suit images which the model that predicted them had not seen."""
     predicted = dict(zip((sample.name for sample in samples), uncalibrated, strict=True))
     chosen = tuning_set(samples, samples)
-    temperature = fit_temperature(chosen, [predicted[sample.name] for sample in chosen])
+    probabilities = [predicted[sample.name] for sample in chosen]
     if kind == "areas":
-        return {"temperature": temperature, "postprocessing": Postprocessing()}
-    foregrounds = [tempered(predicted[sample.name], temperature)[1] for sample in chosen]
+        fitted = calibration.fit(chosen, probabilities, balance)
+        return fitted._asdict() | {"postprocessing": Postprocessing()}
+    fitted = calibration.fit(chosen, probabilities)
+    foregrounds = [calibration.calibrated(one, fitted)[1] for one in probabilities]
     tuned = tune(chosen, foregrounds, Postprocessing(min_area=speck_area(samples)))
-    return {"temperature": temperature, "postprocessing": tuned}
+    return fitted._asdict() | {"postprocessing": tuned}
 
 
 def _predicted(name: str, model: Path, samples: list[Sample], device: str, encoder: nn.Module | None) -> Fold:
     network, header = load_model(model, encoder=encoder)
     segmenter = Segmenter(
-        network, header.model_copy(update={"temperature": 1.0}), device=device, engine="pytorch"
+        network, header.model_copy(update=UNCALIBRATED._asdict()), device=device, engine="pytorch"
     )
     uncalibrated = [segmenter(sample.image, axes="CYX").probabilities for sample in samples]
     return Fold(name, model, header, samples, uncalibrated)

@@ -76,9 +76,10 @@ def _calibration(
 ) -> list[Html]:
     if not reliability:
         return []
+    back = ", and the class weights of the loss are taken back" if any(header.class_bias) else ""
     words = (
-        f"Logits are divided by the temperature {header.temperature:g}, fitted on training images. Expected "
-        f"calibration error of the validation images: {best['ece_at_temperature_1']:.4f} without, "
+        f"Logits are divided by the temperature {header.temperature:g}{back}, fitted on training images. "
+        f"Expected calibration error of the validation images: {best['ece_at_temperature_1']:.4f} without, "
         f"{best['ece']:.4f} with it. On the straight line, of pixels predicted with 80 % as many are right."
     )
     lines = {name: (curve.xs, curve.ys) for name, curve in reliability.items()}

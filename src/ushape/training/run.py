@@ -16,6 +16,7 @@ from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.models.encoders import Weights
 from ushape.training.budget import Budget
+from ushape.training.calibration import in_words as calibration_in_words
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
 from ushape.training.course import Course
 from ushape.training.feed import AugmentOn, TileData, share_of_step
@@ -37,7 +38,7 @@ from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.schedule import Schedule
 from ushape.training.scores import Scores
-from ushape.training.tiles import TileDataset
+from ushape.training.tiles import TileDataset, class_weights
 from ushape.training.tuning import objects_in_words, tuning_set
 from ushape.training.until import until as until_of
 from ushape.training.validation import Validation
@@ -225,8 +226,16 @@ def train(
     network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
     tuning = 2.0 if header.object_diameter_px is None else 3.5
     schedule = Schedule(budget, tuning=tuning, kept=kept)
-    where = str(backend.device)
-    watch = Validation(held_out, tuned_on, header, output, device=where, until=goal, encoder=encoder)
+    watch = Validation(
+        held_out,
+        tuned_on,
+        header,
+        output,
+        device=str(backend.device),
+        until=goal,
+        encoder=encoder,
+        balance=class_weights(samples, 2, chosen.class_power) if len(infos) == 2 else None,
+    )
     course = Course(output, watch, schedule)
     callbacks = [watch, course, ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
@@ -303,8 +312,8 @@ def _ending(watch: Validation, course: Course) -> Iterator[str]:
     fitted = "1 training image" if images == 1 else f"{images} training images"
     before, after = watch.best["ece_at_temperature_1"], watch.best["ece"]
     yield (
-        f"probabilities, calibrated on {fitted}: temperature {watch.header.temperature:g}; calibration error "
-        f"of the validation images {before:.4f} before, {after:.4f} with it"
+        f"probabilities, calibrated on {fitted}: {calibration_in_words(watch.header.calibration)}; "
+        f"calibration error of the validation images {before:.4f} before, {after:.4f} with it"
     )
     yield objects_in_words(watch.header, fitted)
 

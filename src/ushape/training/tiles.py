@@ -5,6 +5,7 @@ or whether the run was interrupted before it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from ushape.config import Normalization
 from ushape.data import Sample
 from ushape.geometry import Geometry
 from ushape.training.recipe import Recipe
+
+Array = np.ndarray[Any, Any]
 
 Tile = dict[str, Any]
 """Tensors and plain numbers, by name."""
@@ -43,6 +46,12 @@ class TileDraw:
     deformation: augment.Deformation
     grey: augment.GreyVariation
     rng: np.random.Generator
+
+
+def class_weights(samples: Sequence[Sample], classes: int, power: float) -> Array:
+    """Weights w_c (C,) of the classes in the loss, see `weight_map.class_balance`."""
+    counts = np.sum([np.bincount(sample.classes.ravel(), minlength=256) for sample in samples], axis=0)
+    return weight_map.class_balance(counts[:classes], power=power)
 
 
 class TileDataset(Dataset[Tile]):
@@ -72,9 +81,8 @@ class TileDataset(Dataset[Tile]):
     ) -> None:
         self.samples, self.recipe, self.geometry, self.seed = samples, recipe, geometry, seed
         self.images = [normalization.apply(sample.image) for sample in samples]
-        counts = np.sum([np.bincount(s.classes.ravel(), minlength=256) for s in samples], axis=0)
         classes = max(int(s.object_class[s.object_class != 255].max()) for s in samples) + 1
-        self.balance = weight_map.class_balance(counts[:classes], power=recipe.class_power)
+        self.balance = class_weights(samples, classes, recipe.class_power)
         self.size_in, self.tiles_per_step = tile_size(
             [s.objects.shape for s in samples], recipe.tile * geometry.shrink, geometry
         )

@@ -18,7 +18,7 @@ from ushape.instances import instances
 from ushape.models import Network
 from ushape.predict import Segmenter
 from ushape.predict.segmentation import most_probable
-from ushape.training.calibration import fit_temperature, tempered
+from ushape.training import calibration
 from ushape.training.module import TrainingModule
 from ushape.training.scores import Curve, Scores, counted_objects, kind_of, score
 from ushape.training.tuning import tune, tuning_set
@@ -61,6 +61,9 @@ class Validation(Callback):
         The score by which the best model is chosen.
     encoder : nn.Module, optional
         Of one's own; model files are read with it.
+    balance : ndarray of float, shape (C,), optional
+        Class weights of the loss, which are taken back at the end where areas are what matters; None: they
+        are not. That would be premature for many classes (docs/log/2026-11-27-class-weights.md).
 
     Attributes
     ----------
@@ -80,10 +83,12 @@ class Validation(Callback):
         device: str,
         until: Until | None = None,
         encoder: nn.Module | None = None,
+        balance: Array | None = None,
     ) -> None:
         self.samples, self.tuned_on, self.header, self.output = samples, tuned_on, header, output
         self.device, self.encoder, self.scored = device, encoder, samples
         self.kind = kind_of(samples, len(header.classes))
+        self.balance = balance
         self.until = until or Until()
         self.best: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -167,7 +172,7 @@ class Validation(Callback):
         return [self.samples[place] for place in _spread(len(self.samples))[: min(SHOWN, len(self.scored))]]
 
     def finish(self, is_late: Callable[[], bool] = lambda: False) -> None:
-        """Fit temperature and post-processing of the best model; take its scores and pictures once more.
+        """Fit calibration and post-processing of the best model; take its scores and pictures once more.
 
         Not before: models are chosen among by one and the same processing. On no more pixels than are
         scored, and only until `is_late`.
@@ -181,7 +186,7 @@ class Validation(Callback):
         self.header = self.header.model_copy(update=fitted | {"provenance": self.header.provenance | names})
         after = self._scores(network, is_last=True)
         self.best = self.best | after.row() | before
-        self.reliability[f"temperature {self.header.temperature:g}"] = after.reliability
+        self.reliability[calibration.in_words(self.header.calibration)] = after.reliability
         save_model(best, network, self._with_result(self.best))
         network, header = load_model(last, encoder=self.encoder)
         save_model(last, network, header.model_copy(update=fitted))
@@ -205,15 +210,15 @@ class Validation(Callback):
         self.scored = [self.samples[place] for place in places]
 
     def _fitted(self, network: Network, is_late: Callable[[], bool]) -> dict[str, Any]:
-        """Temperature and, at that temperature, post-processing that suit the training images."""
+        """Calibration and, so calibrated, post-processing that suit the training images."""
         predicted = self._predict(network, self.tuned_on)
         if self.header.object_diameter_px is None:  # of many classes, all images at once would be too much
-            return {"temperature": fit_temperature(self.tuned_on, predicted)}
+            return calibration.fit(self.tuned_on, predicted, self.balance)._asdict()
         probabilities = list(predicted)
-        temperature = fit_temperature(self.tuned_on, probabilities)
-        foregrounds = [tempered(one, temperature)[1] for one in probabilities]
+        fitted = calibration.fit(self.tuned_on, probabilities)
+        foregrounds = [calibration.calibrated(one, fitted)[1] for one in probabilities]
         tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing, is_late)
-        return {"temperature": temperature, "postprocessing": tuned}
+        return fitted._asdict() | {"postprocessing": tuned}
 
     def _scores(self, network: Network, *, is_last: bool = False) -> Scores:
         probabilities: list[Array] = []
