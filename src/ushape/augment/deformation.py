@@ -27,6 +27,9 @@ from ushape.errors import ConfigError
 Array = npt.NDArray[Any]
 Spline = Literal["interpolating", "approximating"]
 
+UPRIGHT_RADIANS = math.radians(10)
+"""Most by which images that have a top are turned either way: as a camera may be held."""
+
 
 @dataclass(frozen=True, eq=False)
 class Deformation:
@@ -67,6 +70,7 @@ class Deformation:
         *,
         shift_px: tuple[float, float] = (0.0, 0.0),
         rotation: bool = True,
+        upright: bool = False,
         mirror: bool = True,
         elastic_std_px: float = 10.0,
         grid: int = 3,
@@ -84,6 +88,8 @@ class Deformation:
             Largest shift (y, x), in image pixels: uniform between minus and plus this.
         rotation, mirror : bool
             Whether to rotate, uniformly over the full circle, and to mirror every other tile.
+        upright : bool
+            Whether to rotate by at most `UPRIGHT_RADIANS` only.
         elastic_std_px : float
             Standard deviation of each component of the displacements, in tile pixels. Paper: 10.
         grid : int
@@ -110,9 +116,10 @@ class Deformation:
         angle, flip, zoom, *shift = rng.uniform(size=5)
         displacements = rng.normal(size=(2, grid, grid))
         low, high = np.log(scale)
+        radians = (2 * angle - 1) * UPRIGHT_RADIANS if upright else 2 * math.pi * angle
         return cls(
             elastic_std_px * displacements,
-            angle=2 * math.pi * angle if rotation else 0.0,
+            angle=radians if rotation else 0.0,
             mirror=bool(mirror and flip < 0.5),
             scale=math.exp(low + (high - low) * zoom),
             shift=((2 * shift[0] - 1) * shift_px[0], (2 * shift[1] - 1) * shift_px[1]),
@@ -120,19 +127,21 @@ class Deformation:
         )
 
     @classmethod
-    def draw_plain(cls, rng: np.random.Generator) -> Self:
+    def draw_plain(cls, rng: np.random.Generator, *, upright: bool = False) -> Self:
         """Draw one of the eight turns and mirrors that map pixels onto pixels: nothing is interpolated.
 
         Parameters
         ----------
         rng : numpy.random.Generator
+        upright : bool
+            Whether left and right may be swapped, but nothing is turned.
 
         Returns
         -------
         Deformation
         """
         turns, flip = rng.integers((4, 2)).tolist()
-        return cls(np.zeros((2, 3, 3)), angle=turns * math.pi / 2, mirror=bool(flip))
+        return cls(np.zeros((2, 3, 3)), angle=0.0 if upright else turns * math.pi / 2, mirror=bool(flip))
 
     @property
     def matrix(self) -> Array:

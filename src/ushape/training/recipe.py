@@ -56,6 +56,9 @@ class Recipe(Frozen):
         code, which needs a `grid` of 4 or more; see `augment.Deformation.draw`.
     scale : tuple of float
         Range of the random magnification; (1, 1) for none.
+    upright : bool or None
+        Whether tiles are turned by 10 degrees at most, and mirrored left to right only; None: where the
+        annotations have a top and a bottom, see `orientation.has_top`.
     plain : float
         Share of the tiles that are only turned by quarters and mirrored, not deformed: they show the noise
         and the sharpness of the images as they are.
@@ -97,6 +100,7 @@ class Recipe(Frozen):
     grid: int = 3
     spline: Spline = "interpolating"
     scale: tuple[float, float] = (1.0, 1.0)
+    upright: bool | None = False
     plain: float = 0.0
     interpolation: Literal["linear", "cubic"] = "linear"
     grey: GreyValues = GreyValues()
@@ -111,9 +115,10 @@ class Recipe(Frozen):
         return self
 
     def deformation(self, rng: np.random.Generator) -> Deformation:
-        """Draw how a tile is deformed."""
+        """Draw how a tile is deformed; where `upright` is not decided, as if there was no top."""
         return Deformation.draw(
             rng,
+            upright=bool(self.upright),
             elastic_std_px=self.elastic_std_px,
             grid=self.grid,
             scale=self.scale,
@@ -152,6 +157,7 @@ FAST = Recipe(
     ema=0.98,
     tile=572,
     scale=(0.8, 1.25),
+    upright=None,
     plain=0.5,
     interpolation="cubic",
     # A few images rarely show every quality of a microscope: clean ones are made noisy.

@@ -31,6 +31,7 @@ from ushape.training.header import (
 )
 from ushape.training.loop import interruptible, trainer_for, within_memory, without_chatter
 from ushape.training.module import TrainingModule
+from ushape.training.orientation import has_top
 from ushape.training.page import write_page
 from ushape.training.processes import from_first, is_first, own_device
 from ushape.training.progress import ProgressLines
@@ -206,6 +207,8 @@ def train(
     )
     samples = with_pixel_size(samples, pixel_size, from_model)
     notes += differing_pixel_sizes(samples)
+    if chosen.upright is None:
+        chosen = chosen.model_copy(update={"upright": has_top(samples)})
     header = describe(chosen, model, width, from_model, samples, infos, weights, held_out, encoder)
     tuned_on = tuning_set(samples, held_out)
     goal = until_of(until, held_out, len(infos))
@@ -215,6 +218,8 @@ def train(
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
         notes.append(in_words(header, from_model, freeze_encoder))
+    if chosen.upright:
+        notes.append("images have a top: tiles are turned by 10 degrees at most, and mirrored left to right")
     for line in [*notes, _plan(header, dataset, samples, held_out, devices * nodes)]:
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -157,7 +157,7 @@ class TileDataset(Dataset[Tile]):
 
     def _deformation(self, rng: np.random.Generator) -> augment.Deformation:
         if rng.uniform() < self.recipe.plain:
-            return augment.Deformation.draw_plain(rng)
+            return augment.Deformation.draw_plain(rng, upright=bool(self.recipe.upright))
         return self.recipe.deformation(rng)
 
 
