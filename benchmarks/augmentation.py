@@ -30,7 +30,7 @@ from machine import circumstances
 from ushape import UNet, augment
 from ushape.config import Normalization
 from ushape.training.feed import TileData
-from ushape.training.recipe import FAST, PAPER, Recipe
+from ushape.training.recipe import DEGRADED, FAST, PAPER, Recipe
 from ushape.training.tiles import TileDataset
 
 SIZE = 572
@@ -132,7 +132,7 @@ def cases() -> Iterator[tuple[str, str, int, Callable[[], Run]]]:
     yield both, "MONAI Rand2DElasticd", 1, monai
     yield both, "ushape, cubic (recipe fast)", 1, lambda: image_and_ids("cubic", None)
     yield "and grey values", "ushape, recipe paper", 1, lambda: image_and_ids("linear", PAPER.grey)
-    yield "and grey values", "ushape, recipe fast (noise)", 1, lambda: image_and_ids("cubic", FAST.grey)
+    yield "and grey values", "ushape, recipe fast (noise)", 1, lambda: image_and_ids("cubic", DEGRADED)
     everything = "and gap and weights (388 px)"
     for recipe in (PAPER, FAST.model_copy(update={"plain": 0.0})):
         yield everything, f"ushape, recipe {recipe.name}", 1, lambda recipe=recipe: whole_tiles(recipe)

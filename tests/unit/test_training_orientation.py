@@ -86,7 +86,8 @@ def test_a_run_says_that_images_have_a_top_and_keeps_it(
     options = {"steps": 1, "width": 2, "device": "cpu", "classes": 3, "quiet": False}
     result = ushape.train(tmp_path / "data", tmp_path / "run", **options)
     assert "images have a top: tiles are turned by 10 degrees at most" in capsys.readouterr().out
-    assert read_header(result.model).provenance["recipe"]["upright"] is True
+    kept = read_header(result.model).provenance["recipe"]
+    assert (kept["upright"], kept["grey"]["noise"]) == (True, 0.0)
     free = FAST.model_copy(update={"upright": False})
     result = ushape.train(tmp_path / "data", tmp_path / "free", recipe=free, **options)
     assert "have a top" not in capsys.readouterr().out

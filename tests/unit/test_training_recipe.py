@@ -2,9 +2,10 @@
 
 import pytest
 
+from ushape.augment import GreyValues
 from ushape.config import EncoderUNetConfig, UNetConfig
 from ushape.errors import ConfigError
-from ushape.training.recipe import FAST, PAPER, architecture, recipe
+from ushape.training.recipe import DEGRADED, FAST, PAPER, architecture, recipe
 
 
 def test_the_paper_recipe_is_the_papers() -> None:
@@ -81,3 +82,14 @@ def test_a_recipe_that_cannot_be_is_refused_before_it_is_run(change: dict[str, o
     with pytest.raises(ConfigError, match=message) as raised:
         recipe(FAST.model_copy(update=change))
     assert "\n" not in str(raised.value)
+
+
+def test_what_a_recipe_leaves_to_the_images_is_decided_and_nothing_else() -> None:
+    cells = FAST.decided(has_top=False, areas=False)
+    assert (cells.upright, cells.grey) == (False, DEGRADED)
+    street = FAST.decided(has_top=True, areas=True)
+    assert (street.upright, street.grey) == (True, GreyValues())
+    assert street.model_copy(update={"upright": None, "grey": None}) == FAST
+    own = FAST.model_copy(update={"upright": False, "grey": GreyValues(noise=0.1)})
+    assert own.decided(has_top=True, areas=True) == own
+    assert PAPER.decided(has_top=True, areas=True) == PAPER

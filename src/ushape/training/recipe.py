@@ -13,6 +13,10 @@ from ushape.errors import ConfigError
 from ushape.loss import LossName
 from ushape.models.encoders import require_known
 
+DEGRADED = GreyValues(noise=0.4, blur_px=3.0, fade=1.0, patches=0.75)
+"""A few images rarely show every quality of a microscope: clean ones are made noisy, and somewhere something
+is out of focus, or cut at a slant. Areas are learned sooner without (docs/log/2026-11-27-streets.md)."""
+
 
 class Recipe(Frozen):
     """Every choice a training run makes, apart from the data.
@@ -72,8 +76,9 @@ class Recipe(Frozen):
     interpolation : {"linear", "cubic"}
         Of grey values under deformation. Linear smooths noise away, which then surprises the network in
         images that are noisy (docs/log/2026-11-22-fast-recipe.md).
-    grey : GreyValues
-        Strengths of the grey-value variation.
+    grey : GreyValues or None
+        Strengths of the grey-value variation; None: `DEGRADED`, but the paper's kinds alone where areas are
+        what matters, see `scores.kind_of`.
     steps : int
         Length of a run without `--time` and `--steps`.
     """
@@ -103,7 +108,7 @@ class Recipe(Frozen):
     upright: bool | None = False
     plain: float = 0.0
     interpolation: Literal["linear", "cubic"] = "linear"
-    grey: GreyValues = GreyValues()
+    grey: GreyValues | None = GreyValues()
     loss: LossName = "cross_entropy"
     encoder_share: float = 0.3
     deep_supervision: bool = False
@@ -113,6 +118,11 @@ class Recipe(Frozen):
     def _can_be_drawn(self) -> Self:
         self.deformation(generator(0, 0))
         return self
+
+    def decided(self, *, has_top: bool, areas: bool) -> Self:
+        """Fill in what the recipe leaves to the images: whether they have a top, whether areas matter."""
+        found = {"upright": has_top, "grey": GreyValues() if areas else DEGRADED}
+        return self.model_copy(update={key: value for key, value in found.items() if vars(self)[key] is None})
 
     def deformation(self, rng: np.random.Generator) -> Deformation:
         """Draw how a tile is deformed; where `upright` is not decided, as if there was no top."""
@@ -160,9 +170,7 @@ FAST = Recipe(
     upright=None,
     plain=0.5,
     interpolation="cubic",
-    # A few images rarely show every quality of a microscope: clean ones are made noisy.
-    # Something is out of focus, or cut at a slant, somewhere.
-    grey=GreyValues(noise=0.4, blur_px=3.0, fade=1.0, patches=0.75),
+    grey=None,
     steps=2_000,
 )
 

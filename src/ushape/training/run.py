@@ -38,7 +38,7 @@ from ushape.training.progress import ProgressLines
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.schedule import Schedule
-from ushape.training.scores import Scores
+from ushape.training.scores import Scores, kind_of
 from ushape.training.tiles import TileDataset, class_weights
 from ushape.training.tuning import objects_in_words, tuning_set
 from ushape.training.until import until as until_of
@@ -207,8 +207,7 @@ def train(
     )
     samples = with_pixel_size(samples, pixel_size, from_model)
     notes += differing_pixel_sizes(samples)
-    if chosen.upright is None:
-        chosen = chosen.model_copy(update={"upright": has_top(samples)})
+    chosen = chosen.decided(has_top=has_top(samples), areas=kind_of(samples, len(infos)) == "areas")
     header = describe(chosen, model, width, from_model, samples, infos, weights, held_out, encoder)
     tuned_on = tuning_set(samples, held_out)
     goal = until_of(until, held_out, len(infos))

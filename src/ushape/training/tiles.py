@@ -17,7 +17,7 @@ from ushape import augment, weight_map
 from ushape.config import Normalization
 from ushape.data import Sample
 from ushape.geometry import Geometry
-from ushape.training.recipe import Recipe
+from ushape.training.recipe import DEGRADED, Recipe
 
 Array = np.ndarray[Any, Any]
 
@@ -88,8 +88,9 @@ class TileDataset(Dataset[Tile]):
         )
         self.tiles_per_step = recipe.tiles or self.tiles_per_step
         # A network that sees means of k x k pixels sees a k-th of the noise, and a blur k times as narrow.
-        noise, blur_px = recipe.grey.noise * geometry.shrink, recipe.grey.blur_px * geometry.shrink
-        self.grey = replace(recipe.grey, noise=noise, blur_px=blur_px)
+        grey = recipe.grey or DEGRADED
+        noise, blur_px = grey.noise * geometry.shrink, grey.blur_px * geometry.shrink
+        self.grey = replace(grey, noise=noise, blur_px=blur_px)
         self.size_out = geometry.output_size(self.size_in)
         if recipe.border == "falk":
             self.tail = weight_map.falk_tail_px()
