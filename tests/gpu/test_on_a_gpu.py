@@ -7,6 +7,7 @@ import torch
 from ushape import Segmenter, train
 from ushape.augment import on_device
 from ushape.backends import PyTorchBackend
+from ushape.config import Calibration
 from ushape.models import UNet
 from ushape.predict.averaging import Average
 from ushape.predict.segmentation import tile_probabilities
@@ -69,7 +70,9 @@ def test_tiles_equal_the_whole(network):
 def test_averages_are_those_of_the_cpu(of):
     tile, average = values(1, 252, 316), Average("d4", of)
     found, expected = (
-        tile_probabilities(tile, PyTorchBackend(unet(), device, "fp32"), average, 1.3)
+        tile_probabilities(
+            tile, PyTorchBackend(unet(), device, "fp32"), average, Calibration(1.3, (0.2, -0.2))
+        )
         for device in ("cuda", "cpu")
     )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

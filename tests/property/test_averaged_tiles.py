@@ -9,6 +9,7 @@ from test_padded_tiles import small
 from test_tiled_equals_whole import DEPTHS, image_of, network, relative_difference
 
 from ushape.backends import PyTorchBackend
+from ushape.config import UNCALIBRATED
 from ushape.predict.averaging import AVERAGED, AVERAGES, D4, Average
 from ushape.predict.segmentation import tile_probabilities
 from ushape.tiling import plan_tiles, run_tiled
@@ -49,7 +50,9 @@ def averaged_whole(net, image, name, of):
 def averaged_tiles(backend, image, name, of, keep):
     plan = plan_tiles(*image.shape[1:], keep, backend.geometry)
     average, out = Average(name, of), np.empty((2, *image.shape[1:]), image.dtype)
-    return run_tiled(image, lambda tile: tile_probabilities(tile, backend, average, 1.0), plan, 2, out)
+    return run_tiled(
+        image, lambda tile: tile_probabilities(tile, backend, average, UNCALIBRATED), plan, 2, out
+    )
 
 
 @settings(max_examples=25, deadline=None)  # the time of an example is the size of its image
