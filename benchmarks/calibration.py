@@ -19,33 +19,31 @@ from machine import circumstances
 from ushape import Segmenter
 from ushape.config import UNCALIBRATED, Calibration, Postprocessing
 from ushape.data import Sample, open_dataset
-from ushape.training.calibration import MOST_PIXELS, calibrated, fit, in_words, sampled
+from ushape.training.calibration import MOST_PIXELS, calibrated, fit, sampled
 from ushape.training.scores import score
 from ushape.training.tiles import class_weights
 
 Array = np.ndarray[Any, Any]
 
 
-def biased(probabilities: Array, temperature: float, bias: Array) -> Array:
-    """Probabilities at a temperature, with a number added to the logits of each class."""
-    return calibrated(probabilities, Calibration(temperature, tuple(bias)))
-
-
-def fit_both(samples: list[Sample], probabilities: list[Array]) -> tuple[float, Array]:
-    """The most likely temperature and biases; that of class 0 is 0."""
+def fit_each(samples: list[Sample], probabilities: list[Array]) -> Calibration:
+    """The most likely temperature and a bias for each class; that of class 0 is 0."""
     most = MOST_PIXELS // len(samples)
     parts = [sampled(*pair, most) for pair in zip(samples, probabilities, strict=True)]
     values = np.concatenate([part for part, _ in parts], axis=1).astype(np.float64)
     classes = np.concatenate([part for _, part in parts]).astype(np.int64)[np.newaxis]
 
+    def of(x: Array) -> Calibration:
+        return Calibration(float(np.exp(x[0])), (0.0, *map(float, x[1:])))
+
     def loss(x: Array) -> float:
-        likely = biased(values, float(np.exp(x[0])), np.append(0, x[1:]))
+        likely = calibrated(values, of(x))
         return float(-np.log(np.maximum(np.take_along_axis(likely, classes, 0), 1e-38)).mean())
 
     found = minimize(
         loss, np.zeros(len(values)), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-7}
     )
-    return float(np.exp(found.x[0])), np.append(0, found.x[1:])
+    return of(found.x)
 
 
 def rows(data: Path, model: Path, validation: str) -> Iterator[tuple[object, ...]]:
@@ -63,22 +61,17 @@ def rows(data: Path, model: Path, validation: str) -> Iterator[tuple[object, ...
         [segmenter(sample.image, axes="CYX").probabilities for sample in part] for part in (fitted, held_out)
     )
     weights = class_weights(training, len(segmenter.header.classes), run["recipe"]["class_power"])
-    one, back = fit(fitted, predicted), fit(fitted, predicted, weights)
-    both, bias = fit_both(fitted, predicted)
     ways = {
-        "as trained": likely,
-        in_words(one): [calibrated(p, one) for p in likely],
-        f"{in_words(back)}: {', '.join(f'{b:+.3f}' for b in back.class_bias)}": [
-            calibrated(p, back) for p in likely
-        ],
-        f"temperature {both:.3f}, bias {', '.join(f'{b:+.3f}' for b in bias[1:])}": [
-            biased(p, both, bias) for p in likely
-        ],
+        "as trained": UNCALIBRATED,
+        "temperature": fit(fitted, predicted),
+        "class weights taken back": fit(fitted, predicted, weights),
+        "bias for each class": fit_each(fitted, predicted),
     }
-    for name, probabilities in ways.items():
-        found = score(
-            held_out, probabilities, Postprocessing(min_area=segmenter.header.postprocessing.min_area)
-        )
+    processing = Postprocessing(min_area=segmenter.header.postprocessing.min_area)
+    for way, calibration in ways.items():
+        numbers = [f"{calibration.temperature:.3f}", *(f"{bias:+.3f}" for bias in calibration.class_bias)]
+        name = way if calibration is UNCALIBRATED else f"{way}: {', '.join(numbers)}"
+        found = score(held_out, [calibrated(p, calibration) for p in likely], processing)
         special = found.v_rand if found.v_rand is not None else found.ap
         yield model.parent.name, name, found.ece, found.dice, special, found.pixel_error
 

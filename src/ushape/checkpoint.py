@@ -7,6 +7,7 @@ The header of a safetensors file carries strings; ours carries one, under the ke
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from ushape.config import EncoderUNetConfig, ModelHeader
+from ushape.config import ModelHeader, UNetConfig
 from ushape.errors import CheckpointError, ConfigError
 from ushape.io import written_beside
 from ushape.models import EncoderUNet, Ensemble, Network, UNet, build
@@ -201,13 +202,12 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
 def _network_of(header: ModelHeader, encoder: nn.Module | None) -> Network:
     """Build a network whose weights are then replaced."""
     config, members = header.architecture, header.members
-    if isinstance(config, EncoderUNetConfig):
-        return (
-            build(config, encoder=encoder) if members == 1 else Ensemble.from_config(config, members, encoder)
-        )
-    with torch.device("meta"):  # to draw 31 million numbers for nothing takes a third of a second
-        network = build(config) if members == 1 else Ensemble.from_config(config, members)
-    return network.to_empty(device="cpu")
+    is_unet = isinstance(config, UNetConfig)  # an encoder may compute with its weights when it is built
+    # To draw 31 million numbers for nothing takes a third of a second.
+    with torch.device("meta") if is_unet else nullcontext():
+        single = members == 1
+        network = build(config, encoder=encoder) if single else Ensemble.from_config(config, members, encoder)
+    return network.to_empty(device="cpu") if is_unet else network
 
 
 def _require_same_kind(

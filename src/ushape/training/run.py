@@ -15,8 +15,8 @@ from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.models.encoders import Weights
+from ushape.training import calibration
 from ushape.training.budget import Budget
-from ushape.training.calibration import in_words as calibration_in_words
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
 from ushape.training.course import Course
 from ushape.training.feed import AugmentOn, TileData, share_of_step
@@ -38,8 +38,8 @@ from ushape.training.progress import ProgressLines
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.schedule import Schedule
-from ushape.training.scores import Scores, kind_of
-from ushape.training.tiles import TileDataset, class_weights
+from ushape.training.scores import Scores
+from ushape.training.tiles import TileDataset
 from ushape.training.tuning import objects_in_words, tuning_set
 from ushape.training.until import until as until_of
 from ushape.training.validation import Validation
@@ -207,8 +207,9 @@ def train(
     )
     samples = with_pixel_size(samples, pixel_size, from_model)
     notes += differing_pixel_sizes(samples)
-    chosen = chosen.decided(has_top=has_top(samples), areas=kind_of(samples, len(infos)) == "areas")
     header = describe(chosen, model, width, from_model, samples, infos, weights, held_out, encoder)
+    is_upright = chosen.upright is None and has_top(samples)
+    chosen = chosen.decided(has_top=is_upright, areas=header.object_diameter_px is None)
     tuned_on = tuning_set(samples, held_out)
     goal = until_of(until, held_out, len(infos))
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
@@ -238,7 +239,7 @@ def train(
         device=str(backend.device),
         until=goal,
         encoder=encoder,
-        balance=class_weights(samples, 2, chosen.class_power) if len(infos) == 2 else None,
+        balance=dataset.balance if len(infos) == len(dataset.balance) == 2 else None,
     )
     course = Course(output, watch, schedule)
     callbacks = [watch, course, ProgressLines(console, watch)]
@@ -316,7 +317,7 @@ def _ending(watch: Validation, course: Course) -> Iterator[str]:
     fitted = "1 training image" if images == 1 else f"{images} training images"
     before, after = watch.best["ece_at_temperature_1"], watch.best["ece"]
     yield (
-        f"probabilities, calibrated on {fitted}: {calibration_in_words(watch.header.calibration)}; "
+        f"probabilities, calibrated on {fitted}: {calibration.in_words(watch.header.calibration)}; "
         f"calibration error of the validation images {before:.4f} before, {after:.4f} with it"
     )
     yield objects_in_words(watch.header, fitted)
