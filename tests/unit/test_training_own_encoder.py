@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from small_encoder import Pyramid
+from small_model import make_model
 
 import ushape
 from ushape import Segmenter
-from ushape.checkpoint import load_model, read_header
+from ushape.checkpoint import load_model, read_header, save_model
 from ushape.config import EncoderUNetConfig, UNetConfig
 from ushape.errors import ConfigError
 from ushape.training import FAST, train_folds
@@ -79,6 +80,31 @@ def test_a_run_starts_from_such_a_model_and_goes_on(discs: Path, tmp_path: Path,
     assert (second.steps, again.steps) == (1, 2)
     kept = weights_of(again.last, other)
     assert changed(weights_of(first.last, other), kept) == set(), "frozen, and not those of `other`"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": Pyramid()}, "model=Pyramid: give a name, .* is the encoder: encoder=module"),
+        ({"encoder": "resnet18"}, "encoder='resnet18' is no module; give an nn.Module, or model=NAME"),
+        ({"encoder": Pyramid}, "encoder=<class .*Pyramid'> is no module"),
+    ],
+)
+def test_what_is_no_model_or_no_module_is_refused(
+    discs: Path, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ushape.train(discs, tmp_path / "run", **options, **OPTIONS)
+
+
+def test_a_model_without_an_encoder_is_not_started_from_with_one(
+    discs: Path, tmp_path: Path, encoder: Pyramid
+) -> None:
+    save_model(tmp_path / "m.safetensors", *make_model())
+    with pytest.raises(ConfigError, match=r"encoder=Pyramid: --from .*m\.safetensors has none; drop one"):
+        ushape.train(
+            discs, tmp_path / "run", encoder=encoder, from_model=tmp_path / "m.safetensors", **OPTIONS
+        )
 
 
 def test_folds_are_joined_with_copies_of_it(discs: Path, tmp_path: Path, encoder: Pyramid) -> None:

@@ -87,6 +87,8 @@ def describe(
         normalization = normalization_of(config.encoder, channels)
     if from_model is not None:
         source = source_header(from_model, channels)
+        if encoder is not None and not isinstance(source.architecture, EncoderUNetConfig):
+            raise ConfigError(f"encoder={type(encoder).__name__}: --from {from_model} has none; drop one")
         config = source.architecture.model_copy(update={"classes": len(classes)})
         normalization = source.normalization
     return ModelHeader(

@@ -239,15 +239,10 @@ def architecture(
     ConfigError
         If there is no such model, it cannot have that width, or timm is missing.
     """
+    _require_one_network(model, width, encoder)
     if not isinstance(model, str):
-        if width is not None:
-            raise ConfigError(f"width={width}: the description of the network has a width; say it there")
-        if encoder is not None and not isinstance(model, EncoderUNetConfig):
-            raise ConfigError(f"encoder={type(encoder).__name__}: model=UNetConfig(...) has none; drop one")
         return model.model_copy(update={"in_channels": in_channels, "classes": classes})
     if encoder is not None:
-        if model != "auto":
-            raise ConfigError(f"encoder={type(encoder).__name__}: model={model!r} has its own; drop one")
         return _with_encoder(type(encoder).__name__, recipe, width, in_channels, classes)
     if model == "released":
         if width is not None:
@@ -267,6 +262,27 @@ def architecture(
         norm=recipe.norm,
         dropout=recipe.dropout,
     )
+
+
+def _require_one_network(model: str | Architecture, width: int | None, encoder: nn.Module | None) -> None:
+    """Refuse what no network can be made of, and what says the same thing twice."""
+    if not isinstance(model, str | UNetConfig | EncoderUNetConfig):
+        raise ConfigError(
+            f"model={type(model).__name__}: give a name, a UNetConfig or an EncoderUNetConfig; a module of "
+            "one's own is the encoder: encoder=module"
+        )
+    if width is not None and not isinstance(model, str):
+        raise ConfigError(f"width={width}: the description of the network has a width; say it there")
+    if encoder is None:
+        return
+    if not isinstance(encoder, nn.Module):
+        raise ConfigError(
+            f"encoder={encoder!r} is no module; give an nn.Module, or model=NAME for one of timm"
+        )
+    if isinstance(model, UNetConfig):
+        raise ConfigError(f"encoder={type(encoder).__name__}: model=UNetConfig(...) has none; drop one")
+    if isinstance(model, str) and model != "auto":
+        raise ConfigError(f"encoder={type(encoder).__name__}: model={model!r} has its own; drop one")
 
 
 def _with_encoder(
