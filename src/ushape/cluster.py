@@ -44,15 +44,13 @@ class Cluster:
         Raises
         ------
         ConfigError
-            If there is no worker, or one cannot import this package.
+            If there is no worker, or one that joined lately has not this package.
         """
         _wait_for(self._client, 1, "no worker is left")
-        found = self._client.run(_inspect, on_error="return")
-        for worker, told in found.items():
-            if not isinstance(told, tuple):
-                raise ConfigError(f"worker {worker} cannot import ushape ({told}); install it there")
-        of_machine = Counter(machine for machine, _ in found.values())
-        return min(int(free) // 2 // of_machine[machine] for machine, free in found.values())
+        _require_package(self._client)
+        found = self._client.run(_inspect).values()
+        of_machine = Counter(machine for machine, _ in found)
+        return min(int(free) // 2 // of_machine[machine] for machine, free in found)
 
     def run(
         self, task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
@@ -117,7 +115,8 @@ def _result(future: Any) -> Any:
     except KilledWorker as error:
         raise ConfigError(
             "workers died again and again in the same task, as they do when memory runs out; lower "
-            f"--max-memory, or give them more (the last one was {error.last_worker.address})"
+            "--max-memory and add --overwrite, or give them more and go on (the last one was "
+            f"{error.last_worker.address})"
         ) from None
     except CancelledError:
         raise ConfigError(
@@ -179,7 +178,8 @@ def connected_cluster(address: str) -> Iterator[Cluster]:
     Raises
     ------
     ConfigError
-        If Dask is missing, nothing answers at the address, or no worker joins in a minute.
+        If Dask is missing, nothing answers at the address, no worker joins in a minute, or one of them or the
+        scheduler has not this package, or another version of it.
     """
     _require_dask("--scheduler")
     from distributed import Client
@@ -189,6 +189,7 @@ def connected_cluster(address: str) -> Iterator[Cluster]:
         with Client(address, timeout=_SECONDS_FOR_SCHEDULER, set_as_default=False) as client:
             start = f"start some with dask worker {address} --nthreads 1"
             _wait_for(client, 1, f"--scheduler {address}: no worker joined; {start}")
+            _require_package(client)
             yield Cluster(client)
 
 
@@ -228,6 +229,25 @@ def _wait_for(client: Any, workers: int, complaint: str) -> None:
         raise ConfigError(f"{complaint} (waited {_SECONDS_FOR_WORKERS} s)") from None
 
 
+def _require_package(client: Any) -> None:
+    """Refuse workers and a scheduler without this package in this version: all of them unpack tasks."""
+    told = {f"worker {one}": found for one, found in client.run(_version, on_error="return").items()}
+    try:
+        told["the scheduler"] = client.run_on_scheduler(_version)
+    except (ImportError, AttributeError) as error:  # what unpacking `_version` meets there
+        told["the scheduler"] = error
+    for place, found in told.items():
+        if isinstance(found, Exception):
+            reason = str(found).partition("\n")[0]
+            raise ConfigError(
+                f"{place} cannot import ushape ({reason}); install ushape {ushape.__version__} there"
+            )
+        if found != ushape.__version__:
+            raise ConfigError(
+                f"{place} has ushape {found}, not {ushape.__version__} as here; install that there"
+            )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Dask's log off the screen: what matters is told by our errors."""
@@ -239,6 +259,10 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def _version() -> str:
+    return ushape.__version__
 
 
 def _inspect() -> tuple[str, int]:

@@ -29,9 +29,9 @@ def by_blocks(foreground, classes, how, block, max_memory=None):
     """Ids and table of planes (Z, H, W) of which blocks have written what they write."""
     count, height, width = foreground.shape
     plan = BlockPlan(
-        run="run", settings={}, planes=count, height=height, width=width, channels=3, is_stack=True,
-        scale=(1, 1), keep=block, chunk=block, block=block, reason="", precision="fp32", device="cpu",
-        engine="",
+        run="run", settings={}, max_memory=0, planes=count, height=height, width=width, channels=3,
+        is_stack=True, scale=(1, 1), keep=block, chunk=block, block=block, reason="", precision="fp32",
+        device="cpu", engine="",
         normalization=(Normalization(),) * count, version="0.5", pixel_size_um=None,
         threshold=how.threshold, foreground=how.split == "probability",
     )  # fmt: skip

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import dask
 import numpy as np
@@ -22,7 +23,7 @@ from ushape.cluster import Cluster, connected_cluster, local_cluster
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError, ImageFormatError
 from ushape.io import read_image, read_labels
-from ushape.predict import predict_files
+from ushape.predict import files, predict_files
 from ushape.predict.targets import aside
 
 FP32 = {"precision": "fp32", "device": "cpu"}
@@ -136,7 +137,8 @@ def test_the_memory_of_a_machine_is_shared_by_its_workers(two):
 
 
 def test_a_task_that_kills_its_workers_ends_with_one_line():
-    with local_cluster(1) as cluster, pytest.raises(ConfigError, match="workers died again and again"):
+    advice = "workers died again and again .*; lower --max-memory and add --overwrite, or give them more"
+    with local_cluster(1) as cluster, pytest.raises(ConfigError, match=advice):
         list(cluster.run(os._exit, [(1,)]))
 
 
@@ -156,6 +158,58 @@ def test_a_worker_with_another_version_is_refused(two, monkeypatch):
     monkeypatch.setattr(ushape, "__version__", "9.9")  # here; the workers are processes of their own
     with pytest.raises(ConfigError, match=r"has ushape .*, not 9\.9 as here; install that there"):
         list(two.run(os.getpid, [()]))
+
+
+PROCESS = """
+import asyncio, sys
+from distributed import Scheduler, Worker
+
+kind, lacking, *address = sys.argv[1:]
+if kind == lacking:
+    sys.modules["ushape"] = None  # its import fails, as where it is not installed
+
+async def serve():
+    server = Worker(*address) if kind == "worker" else Scheduler(host="127.0.0.1", port=0, dashboard=False)
+    async with server:
+        print(server.address, flush=True)
+        await server.finished()
+
+asyncio.run(serve())
+"""
+
+
+@contextmanager
+def process_of(*words):
+    command = [sys.executable, "-c", PROCESS, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("lacking", ["worker", "scheduler"])
+def test_who_lacks_this_package_is_named_at_once(lacking):
+    with process_of("scheduler", lacking) as scheduler, process_of("worker", lacking, scheduler) as worker:
+        name = f"worker {worker}" if lacking == "worker" else "the scheduler"
+        with (
+            pytest.raises(
+                ConfigError,
+                match=rf"^{name} cannot import ushape \(.+\); install ushape {ushape.__version__} there$",
+            ),
+            connected_cluster(scheduler),
+        ):
+            pass
+
+
+def test_another_version_elsewhere_is_refused_at_once(monkeypatch):
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as elsewhere:
+        monkeypatch.setattr(ushape, "__version__", "9.9")  # here; the worker is a process of its own
+        with (
+            pytest.raises(ConfigError, match=r"^worker tcp://.+ has ushape .+, not 9\.9 as here; install"),
+            connected_cluster(elsewhere.scheduler_address),
+        ):
+            pass
 
 
 def test_a_scheduler_that_goes_ends_the_run_with_one_line():
@@ -245,7 +299,7 @@ def write_elsewhere(settings, path, targets):
     return {}
 
 
-def test_a_killed_command_goes_on_with_workers(two, model, grey, tmp_path, small_blocks):
+def test_a_killed_command_goes_on_with_workers(two, model, grey, tmp_path, small_blocks, monkeypatch):
     path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
 
     def stop_at_three(done, *_):
@@ -254,11 +308,32 @@ def test_a_killed_command_goes_on_with_workers(two, model, grey, tmp_path, small
 
     with pytest.raises(KeyboardInterrupt):
         predict_files(model, [path], tmp_path / "out", cluster=two, progress=stop_at_three, **FP32)
+    with pytest.raises(ConfigError, match=r"planned for \d+ MB, more than --max-memory 1MB"):
+        predict_files(model, [path], tmp_path / "out", cluster=two, max_memory="1MB", **FP32)
+    monkeypatch.setattr(Cluster, "memory_per_task", 10**6)  # there is less by now, but nobody stated a limit
     (result,) = predict_files(model, [path], tmp_path / "out", cluster=two, **FP32)
     (alone,) = predict_files(model, [path], tmp_path / "alone", **FP32)
     assert result.report["blocks"]["kept_of_an_interrupted_run"] >= 3
     assert [it.name for it in (tmp_path / "out").iterdir() if it.name.startswith(".")] == []
     np.testing.assert_array_equal(*(read_labels(it.outputs["classes"]).array for it in (result, alone)))
+
+
+def test_whether_an_image_fits_in_memory_is_decided_by_that_of_a_worker(
+    two, model, grey, tmp_path, monkeypatch
+):
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    takes_blocks, memory = files._takes_blocks, []
+
+    def noted(*words):
+        memory.append(words[-1])
+        return takes_blocks(*words)
+
+    monkeypatch.setattr(files, "_takes_blocks", noted)
+    monkeypatch.setattr(Cluster, "memory_per_task", 6 * 10**9)
+    for stated in (None, "5GB"):
+        out = tmp_path / f"out {stated}"
+        predict_files(model, [tmp_path / "a.tif"], out, cluster=two, max_memory=stated, **FP32)
+    assert memory == [6 * 10**9, 5 * 10**9]
 
 
 @pytest.mark.parametrize("workers", [0, -1])

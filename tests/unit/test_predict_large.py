@@ -2,8 +2,10 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from math import isqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ from ushape.predict import (
     targets,
 )
 from ushape.predict import segmenter as segmenter_module
-from ushape.predict.block_planning import normalizations_of, plan_blocks
+from ushape.predict.block_planning import normalizations_of, plan_blocks, require_readable
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.plane_statistics import normalization_of
 from ushape.predict.scaled_image import ScaledImage
@@ -96,6 +98,35 @@ def same_outlines_and_overlay(result, expected):
 def table_of(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def stop_after_blocks(monkeypatch, *words, **options):
+    """Interrupt a prediction when all its blocks are done."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(large, "_finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict_files(*words, **options, **FP32)
+
+
+def kill_while_clearing(monkeypatch, folder, *words, **options):
+    """End a prediction in the middle of taking away a folder: chunks are gone, notes of blocks are not."""
+    remove = shutil.rmtree
+
+    def killed(path, **how):
+        if Path(path) != folder or not folder.exists():
+            return remove(path, **how)
+        for chunk in [one for one in folder.glob("*/*/s0/c/**/*") if one.is_file()]:
+            chunk.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict_files(*words, **options, **FP32)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -156,7 +187,7 @@ def test_a_watershed_parts_what_it_parts_in_memory(split, grey, tmp_path, small_
 def test_a_run_whose_parts_took_too_much_memory_goes_on(model, grey, tmp_path, small_blocks, monkeypatch):
     path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
     words = {"instances": True, "postprocessing": {"split": "distance", "threshold": 0.05}}
-    monkeypatch.setattr(large_splitting, "available_memory", lambda: 0)
+    monkeypatch.setattr(large_splitting, "free_memory", lambda *_: 0)
     with pytest.raises(ConfigError, match=r"--split distance takes 0\.0 GB for it; give --max-memory"):
         predict_files(model, [path], tmp_path / "out", **words, **FP32)
     monkeypatch.undo()
@@ -271,14 +302,7 @@ def test_an_unfinished_run_of_another_engine_can_be_begun_anew(
     model, grey, tmp_path, small_blocks, monkeypatch
 ):
     path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(large, "_finish", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            predict_files(model, [path], out, **FP32)
+    stop_after_blocks(monkeypatch, model, [path], out)
     stored = out / ".a.unfinished" / "plan.json"
     plan = json.loads(stored.read_text())
     assert plan["settings"]["engine"] == plan["engine"]
@@ -288,6 +312,93 @@ def test_an_unfinished_run_of_another_engine_can_be_begun_anew(
         predict_files(model, [path], out, **FP32)
     (result,) = predict_files(model, [path], out, overwrite=True, **FP32)
     assert result.report["blocks"]["kept_of_an_interrupted_run"] == 0
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_a_kill_while_a_whole_run_is_cleared_away_leaves_results_and_no_run(
+    name, model, grey, tmp_path, small_blocks, monkeypatch
+):
+    path, out, words = tmp_path / name, tmp_path / "out", {"instances": True, **FP32}
+    monkeypatch.setattr(files, "_takes_blocks", lambda *_: True)
+    if name == "a.tif":
+        tifffile.imwrite(path, grey)
+    else:
+        write_ome_zarr(path, grey, "YX", "0.5")
+    (whole,) = predict_files(model, [path], tmp_path / "whole", **words)
+    kill_while_clearing(monkeypatch, out / ".a.unfinished", model, [path], out, instances=True)
+    assert (out / ".a.unfinished").exists()
+    with pytest.raises(OutputError, match="exists"):
+        predict_files(model, [path], out, **words)
+    (kept,) = predict_files(model, [path], out, resume=True, **words)
+    assert kept.is_kept
+    (again,) = predict_files(model, [path], out, overwrite=True, **words)
+    assert not list(out.glob(".*"))
+    for result in (kept, again):
+        for kind in ("classes", "instances"):
+            np.testing.assert_array_equal(
+                read_labels(result.outputs[kind]).array, read_labels(whole.outputs[kind]).array
+            )
+
+
+def test_a_kill_while_an_unfinished_run_is_replaced_leaves_none_to_go_on_with(
+    model, grey, tmp_path, small_blocks, monkeypatch
+):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
+    (whole,) = predict_files(model, [path], tmp_path / "whole", **FP32)
+    stop_after_blocks(monkeypatch, model, [path], out)
+    kill_while_clearing(monkeypatch, out / ".a.unfinished", model, [path], out, overwrite=True)
+    (result,) = predict_files(model, [path], out, **FP32)
+    assert result.report["blocks"]["kept_of_an_interrupted_run"] == 0
+    np.testing.assert_array_equal(*(read_labels(it.outputs["classes"]).array for it in (result, whole)))
+
+
+def test_overwrite_starts_anew_with_the_same_settings(model, grey, tmp_path, small_blocks, monkeypatch):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
+    stop_after_blocks(monkeypatch, model, [path], out)
+    (result,) = predict_files(model, [path], out, overwrite=True, **FP32)
+    assert result.report["blocks"]["kept_of_an_interrupted_run"] == 0
+
+
+@pytest.mark.parametrize("later", ["8GB", "9GB", None])
+def test_a_run_goes_on_with_as_much_memory_but_not_with_less(
+    later, model, grey, tmp_path, small_blocks, monkeypatch
+):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
+    stop_after_blocks(monkeypatch, model, [path], out, max_memory="8GB")
+    words = r"unfinished run planned for 8000 MB, more than --max-memory 7000MB; .* or --overwrite to start"
+    with pytest.raises(ConfigError, match=words):
+        predict_files(model, [path], out, max_memory="7GB", **FP32)
+    (result,) = predict_files(model, [path], out, max_memory=later, **FP32)
+    blocks_of = result.report["blocks"]
+    assert blocks_of["kept_of_an_interrupted_run"] == blocks_of["number"] > 4
+
+
+def test_a_run_without_a_limit_goes_on_with_more_than_it_took(
+    model, grey, tmp_path, small_blocks, monkeypatch
+):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
+    stop_after_blocks(monkeypatch, model, [path], out)
+    with pytest.raises(ConfigError, match=r"planned for \d+ MB, more than --max-memory 1MB"):
+        predict_files(model, [path], out, max_memory="1MB", **FP32)
+    (result,) = predict_files(model, [path], out, max_memory="1000TB", **FP32)
+    blocks_of = result.report["blocks"]
+    assert blocks_of["kept_of_an_interrupted_run"] == blocks_of["number"] > 4
+
+
+def test_a_run_begun_by_blocks_goes_on_so_where_memory_would_do_by_now(model, grey, tmp_path, monkeypatch):
+    cut_small(monkeypatch, 80)
+    path, out = tmp_path / "a.tif", tmp_path / "out"
+    tifffile.imwrite(path, grey)
+    Pillow.fromarray((grey // 16).astype(np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(files, "available_memory", lambda: 0)
+    stop_after_blocks(monkeypatch, model, [path], out)
+    monkeypatch.setattr(files, "available_memory", lambda: 10**15)
+    (other,) = predict_files(model, [tmp_path / "a.png"], out, **FP32)
+    assert "blocks" not in other.report, "it has the name of that run, but cannot be read by windows"
+    (result,) = predict_files(model, [path], out, **FP32)
+    blocks_of = result.report["blocks"]
+    assert blocks_of["kept_of_an_interrupted_run"] == blocks_of["number"] > 4
+    assert not list(out.glob(".*"))
 
 
 def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, small_blocks):
@@ -383,8 +494,27 @@ def test_a_damaged_chunk_is_named_and_nothing_is_left(model, grey, tmp_path, sma
 def test_pieces_too_large_for_the_memory_are_refused_with_the_limit_to_give(model, tmp_path):
     path = tmp_path / "a.zarr"
     create_store(path, "YX", (60000, 60000), np.uint8, (60000, 60000), version="0.5")
-    with pytest.raises(ConfigError, match=r"pieces of 3600 MB.*--max-memory 10\d\.\dGB"):
+    with pytest.raises(ConfigError, match=r"pieces of 3600 MB: .* 3600 MB; give --max-memory 1[1-4]\.\dGB"):
         predict_files(model, [path], tmp_path / "out", max_memory="3GB", **FP32)
+
+
+def test_pieces_too_large_for_the_memory_are_refused_before_one_is_read(model, tmp_path):
+    path = tmp_path / "a.zarr"
+    create_store(path, "YX", (60000, 60000), np.uint8, (60000, 60000), version="0.5")
+    (path / "s0" / "c" / "0").mkdir(parents=True, exist_ok=True)
+    (path / "s0" / "c" / "0" / "0").write_bytes(b"no chunk")  # whoever reads it complains of that
+    with pytest.raises(ConfigError, match="pieces of 3600 MB"):
+        predict_files(model, [path], tmp_path / "out", max_memory="3GB", **FP32)
+
+
+@pytest.mark.parametrize(("rows", "decoded"), [(4000, 16), (2000, 16), (100, 4)])
+def test_no_more_pieces_are_decoded_at_once_than_the_file_has(rows, decoded, tmp_path):
+    """One of 16 MB, two of 8 MB, forty of 0.4 MB, of which ten are; they may take half of the memory."""
+    create_store(tmp_path / "a.zarr", "YX", (4000, 4000), np.uint8, (rows, 4000), version="0.5")
+    with LargeImage(tmp_path / "a.zarr") as image:
+        require_readable(image, 2 * decoded * 10**6, 0)
+        with pytest.raises(ConfigError, match=f"at once takes {decoded} MB"):
+            require_readable(image, 2 * decoded * 10**6 - 1, 0)
 
 
 def test_the_numbers_of_a_plane_come_from_its_parts():
@@ -429,6 +559,21 @@ def test_outlines_alone_leave_no_ids_behind(model, grey, tmp_path, small_blocks)
     assert sorted(it.name for it in (tmp_path / "out").iterdir()) == [
         "a.json", "a_classes.ome.zarr", "a_outlines.geojson",
     ]  # fmt: skip
+
+
+def test_a_run_one_of_whose_outlines_took_too_much_memory_goes_on(grey, tmp_path, small_blocks, monkeypatch):
+    model, path = tmp_path / "model.safetensors", write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
+    save_model(model, *make_model(postprocessing=Postprocessing(threshold=0)))  # all is one object
+    with monkeypatch.context() as patched:
+        patched.setattr(large_pictures, "free_memory", lambda *_: 0)
+        words = r"row 0, column 0 reaches over 150 x 210 px: --outlines takes 0\.0 GB .*; give --max-memory"
+        with pytest.raises(ConfigError, match=words):
+            predict_files(model, [path], tmp_path / "out", outlines=True, **FP32)
+    (result,) = predict_files(model, [path], tmp_path / "out", outlines=True, **FP32)
+    blocks_of = result.report["blocks"]
+    assert blocks_of["kept_of_an_interrupted_run"] == blocks_of["number"] > 4
+    (outline,) = json.loads(result.outputs["outlines"].read_text())["features"]
+    assert outline["geometry"]["coordinates"] == [[[0, 0], [210, 0], [210, 150], [0, 150], [0, 0]]]
 
 
 def test_int8_is_made_for_the_image_by_blocks_too(tmp_path, small_blocks, monkeypatch):

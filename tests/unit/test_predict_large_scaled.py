@@ -209,8 +209,28 @@ def test_a_frame_in_a_store_becomes_a_mask_too(model, tmp_path, small_blocks):
 
 
 def test_what_is_too_large_at_its_scale_takes_blocks(model, tmp_path):
-    path = tmp_path / "a.tif"
+    path, results = tmp_path / "a.tif", {"classes": tmp_path / "a_classes.tif", "json": tmp_path / "a.json"}
     tifffile.imwrite(path, blobs(64, 64), photometric="minisblack")
     header = read_header(model)
-    assert not files._takes_blocks(path, header, (1.0, 1.0), 10**6)
-    assert files._takes_blocks(path, header, (10.0, 10.0), 10**6), "640 x 640 px, 4 bytes, 4 channels: 6.6 MB"
+    assert not files._takes_blocks(path, results, header, (1.0, 1.0), HOW, 10**6)
+    takes = files._takes_blocks(path, results, header, (10.0, 10.0), HOW, 10**6)
+    assert takes, "640 x 640 px, 4 bytes, 4 channels: 6.6 MB"
+
+
+@pytest.mark.parametrize(("kind", "planes"), [("instances", 1), ("outlines", 1), ("probabilities", 20)])
+def test_what_would_be_too_large_with_all_that_is_asked_for_takes_blocks(
+    kind, planes, model, tmp_path, monkeypatch
+):
+    """Of 2 MB a quarter may be taken. All but what is asked for: 0.1 MB of a plane, and 12 kB of each.
+
+    A watershed takes 110 bytes of each of 4096 pixels, 0.45 MB; probabilities of 20 planes take 1 MB.
+    """
+    path = tmp_path / "a.tif"
+    axes = {"axes": "ZYX" if planes > 1 else "YX"}
+    stack = np.repeat(blobs(1, 64, 64), planes, 0) if planes > 1 else blobs(64, 64)
+    tifffile.imwrite(path, stack, photometric="minisblack", metadata=axes)
+    monkeypatch.setattr(files, "available_memory", lambda: 2 * 10**6)
+    (plain,) = predict_files(model, [path], tmp_path / "plain", **FP32)
+    assert "blocks" not in plain.report
+    (asked,) = predict_files(model, [path], tmp_path / "asked", **{kind: True}, **FP32)
+    assert "blocks" in asked.report

@@ -175,10 +175,12 @@ class _Screen:
         self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def how_to_go_on(self) -> str:
+        overwrites = "--overwrite" in sys.argv
         if not self.done:
-            return "no file was done; to go on, give the same command again"
+            how = "; without --overwrite it keeps the blocks of a large image" if overwrites else ""
+            return f"no file was done; to go on, give the same command again{how}"
         count = "1 file is" if len(self.done) == 1 else f"{len(self.done)} files are"
-        if "--overwrite" in sys.argv:  # what is left may be there, but of another run
+        if overwrites:  # what is left may be there, but of another run
             how = "to go on, give the inputs after it, or the same command again"
         else:
             how = f"to go on: {again('--resume')}"

@@ -2,13 +2,16 @@
 
 import secrets
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, prod
 from typing import Any, cast
 
-from ushape.backends import Backend, Precision
+import numpy as np
+
+from ushape.backends import Backend, Precision, available_memory
 from ushape.config import ModelHeader, Normalization, PixelSize, Postprocessing
 from ushape.errors import ConfigError, TilingError
 from ushape.geometry import Geometry, PaddedGeometry
+from ushape.io import LargeImage
 from ushape.predict.blocks import BlockPlan, windows_of
 from ushape.predict.plane_statistics import normalization_of
 from ushape.predict.resampling import Size
@@ -21,11 +24,11 @@ _LEAST_CHUNK = 512
 _SHARE_OF_BLOCKS = 0.25
 """Share of the memory for the pixels of a block; the rest is for the network."""
 _BYTES_FOR_OBJECTS = 60
-"""Memory that finding and measuring objects takes per pixel of a block: labels, frames and their pairs."""
+"""Memory that finding and measuring objects takes per pixel seen at once: labels, frames and their pairs."""
 BYTES_FOR_PARTS = 110
 """The same with a watershed: also a landscape, the order of its pixels and the queue of the flood."""
 _DECODED_AT_ONCE = 10
-"""Chunks that zarr decodes at the same time."""
+"""Chunks that zarr decodes at the same time, at most."""
 
 
 def plan_blocks(
@@ -45,20 +48,19 @@ def plan_blocks(
 
     Raises
     ------
-    ConfigError
-        If the file is stored in pieces too large for the memory.
     TilingError
         If the memory is too small for the smallest tile.
     """
     file, channels = image.image, max(header.architecture.classes, 2)
     budget = backend.available_memory() / 2 if max_memory is None else max_memory - resident
-    room = budget - backend.fixed_bytes - _bytes_to_read(image, budget, resident)
+    room = budget - backend.fixed_bytes - _bytes_to_read(image)
     foreground = how is not None and how.split == "probability"
     per_pixel = _bytes_per_pixel(image, channels, how, foreground=foreground)
     side = int((_SHARE_OF_BLOCKS * max(room, 0) / per_pixel) ** 0.5)
     return BlockPlan(
         run=secrets.token_hex(4),
         settings=settings,
+        max_memory=round(budget + resident),
         planes=file.size.planes,
         height=file.size.height,
         width=file.size.width,
@@ -78,17 +80,43 @@ def plan_blocks(
     )
 
 
-def _bytes_to_read(image: ScaledImage, budget: float, resident: int) -> int:
-    """Memory that reading takes beside the pixels of a block: what zarr decodes, what is resampled."""
-    file = image.image
-    decoded = _DECODED_AT_ONCE * file.chunk_bytes
-    if decoded > budget / 2:
+def free_memory(max_memory: int | None, resident: int) -> float:
+    """Bytes that a process may take beside those it holds: without a limit half of what is available."""
+    return available_memory() / 2 if max_memory is None else max_memory - resident
+
+
+def bytes_for_objects(how: Postprocessing) -> int:
+    """Memory that finding and measuring objects takes per pixel that is seen at once."""
+    return _BYTES_FOR_OBJECTS if how.split == "none" else BYTES_FOR_PARTS
+
+
+def require_readable(file: LargeImage, max_memory: int | None, resident: int) -> None:
+    """Refuse a file in pieces too large for the memory, before any of them is read.
+
+    Raises
+    ------
+    ConfigError
+    """
+    decoded = _decoded_bytes(file)
+    if decoded > free_memory(max_memory, resident) / 2:
         raise ConfigError(
-            f"{file.path} is stored in pieces of {file.chunk_bytes / 1e6:.0f} MB, {_DECODED_AT_ONCE} of "
-            f"which are decoded at once; give --max-memory {(3 * decoded + resident) / 1e9:.1f}GB, or save "
-            "it in smaller tiles or chunks"
+            f"{file.path} is stored in pieces of {file.chunk_bytes / 1e6:.0f} MB: what is decoded at once "
+            f"takes {decoded / 1e6:.0f} MB; give --max-memory {(3 * decoded + resident) / 1e9:.1f}GB, or "
+            "save it in smaller tiles or chunks"
         )
-    return decoded + (16 * file.size.channels * READ_AT_ONCE**2 if image.is_scaled else 0)
+
+
+def _decoded_bytes(file: LargeImage) -> int:
+    """Memory of the pieces that are decoded at the same time: ten, or as many as fill the file."""
+    stored = file.identity
+    pieces: int = ceil(prod(stored["shape"]) * np.dtype(stored["dtype"]).itemsize / file.chunk_bytes)
+    return min(_DECODED_AT_ONCE, pieces) * file.chunk_bytes
+
+
+def _bytes_to_read(image: ScaledImage) -> int:
+    """Memory that reading takes beside the pixels of a block: what zarr decodes, what is resampled."""
+    channels = image.image.size.channels
+    return _decoded_bytes(image.image) + (16 * channels * READ_AT_ONCE**2 if image.is_scaled else 0)
 
 
 def _bytes_per_pixel(
@@ -106,8 +134,7 @@ def _bytes_per_pixel(
     if channels > 2:  # what NumPy makes to find the largest
         per_pixel += 4 * channels + 8
     if how is not None:
-        finding = _BYTES_FOR_OBJECTS if how.split == "none" else BYTES_FOR_PARTS
-        per_pixel = max(per_pixel, finding + 2 * file.channels * file.dtype.itemsize)
+        per_pixel = max(per_pixel, bytes_for_objects(how) + 2 * file.channels * file.dtype.itemsize)
     return per_pixel
 
 

@@ -20,6 +20,8 @@ from ushape.predict.scaling import Scale, scaled_size
 from ushape.tiling import Span, plan_axis
 
 Array = np.ndarray[Any, Any]
+Tiles = tuple[tuple[Span, ...], tuple[Span, ...]]
+"""Rows and columns of the tiles of a block, in pixels of the network."""
 
 
 class BlockPlan(Frozen):
@@ -32,6 +34,8 @@ class BlockPlan(Frozen):
         of an earlier run still writes is never taken for a block of this one.
     settings : dict
         What makes two runs the same: image, model, engine, average, scale, results wanted, post-processing.
+    max_memory : int
+        Bytes that a process may take, for which tiles and blocks were cut.
     planes, height, width, channels : int
         Of the image; `channels` of the result.
     scale : (float, float)
@@ -58,9 +62,10 @@ class BlockPlan(Frozen):
         Whether a watershed will need the probability that a pixel is not background.
     """
 
-    format: Literal["ushape-blocks/4"] = "ushape-blocks/4"
+    format: Literal["ushape-blocks/5"] = "ushape-blocks/5"
     run: str
     settings: dict[str, Any]
+    max_memory: int
     planes: int
     height: int
     width: int
@@ -81,8 +86,8 @@ class BlockPlan(Frozen):
     threshold: float | None = None
     foreground: bool = False
 
-    def tiles(self, window: Window, geometry: Geometry) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-        """Rows and columns of the tiles that a block needs, in pixels of the network."""
+    def tiles(self, window: Window, geometry: Geometry) -> Tiles:
+        """Tiles that a block needs."""
         rows, columns = (
             plan_axis(length, keep, geometry, part=(side.start, side.stop))
             for length, keep, side in zip(
@@ -109,11 +114,6 @@ class BlockPlan(Frozen):
 
     def __len__(self) -> int:
         return self.planes * len(self.windows)
-
-    def tiles_of_blocks(self, geometry: Geometry) -> list[int]:
-        """Tiles in each block."""
-        tiles = (self.tiles(window, geometry) for window in self.windows)
-        return [len(rows) * len(columns) for rows, columns in tiles] * self.planes
 
     def inside(self, plane: int, window: Window) -> tuple[slice, ...]:
         """Where the window of a plane lies in an array of all planes."""

@@ -12,6 +12,7 @@ from ushape.config import ModelHeader, PixelSize, Postprocessing, parse_bytes
 from ushape.errors import ConfigError
 from ushape.io import image_size, is_store, output_folder, reads_windows
 from ushape.predict.averaging import Average
+from ushape.predict.block_planning import bytes_for_objects
 from ushape.predict.finished import results_there
 from ushape.predict.large import predict_large
 from ushape.predict.record import objects_in_words, summary
@@ -22,6 +23,7 @@ from ushape.predict.targets import (
     OF_OBJECTS,
     Targets,
     find_inputs,
+    is_unfinished,
     require_free,
     require_one_image_each,
     targets_of,
@@ -30,6 +32,8 @@ from ushape.predict.whole import drop, predict_aside, predict_whole, take
 
 Progress = Callable[[int, int, str], None]
 
+_BYTES_FOR_IDS = 12
+"""Memory that ids take per pixel of all planes while they are numbered on from plane to plane."""
 _OPTIONS = {
     "threshold": "--threshold",
     "connectivity": "--connectivity",
@@ -133,7 +137,7 @@ def predict_files(
     scale, pixel_size, average, average_of
         See `Segmenter`.
     overwrite : bool
-        Replace results that exist.
+        Replace results that exist; a run that was interrupted is started anew.
     resume : bool
         Go on with an earlier run: keep the results that are whole, replace those without a record, which a
         kill left. An image larger than memory goes on with its blocks in any case.
@@ -189,7 +193,6 @@ def predict_files(
     factors, stated = find_scale(header, scale, pixel_size)
     how = postprocessing_at(header, factors, changes)
     memory = parse_bytes(max_memory) if isinstance(max_memory, str) else max_memory
-    large = {path for path in targets if _takes_blocks(path, header, factors, memory)}
     settings = Settings(
         model=str(model),
         identity=identity_of(model),
@@ -208,14 +211,16 @@ def predict_files(
     if resume:
         same = _as_recorded(settings, factors, how if layout == "ctc" or OF_OBJECTS & {*kinds} else None)
         kept = results_there(targets, same, settings.identity, stated)
+    room = memory
     if cluster is not None:
-        settings = _for_workers(settings, cluster)
+        settings, room = _for_workers(settings, cluster)
+    large = {path for path, one in targets.items() if _takes_blocks(path, one, header, factors, how, room)}
     results = {path: FileResult(path, targets[path], record, is_kept=True) for path, record in kept.items()}
     left = {path: one for path, one in targets.items() if path not in kept}
     with output_folder(folder):
         for result in results.values():
             (finished or _nothing)(result)
-        for path, record in _records(settings, left, large, cluster, progress):
+        for path, record in _records(settings, left, large, memory, cluster, progress):
             results[path] = FileResult(path, targets[path], record)
             (finished or _nothing)(results[path])
     return [results[path] for path in targets]
@@ -225,6 +230,7 @@ def _records(
     settings: Settings,
     targets: Mapping[Path, Targets],
     large: set[Path],
+    stated_memory: int | None,
     cluster: Cluster | None,
     progress: Progress | None,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -236,7 +242,10 @@ def _records(
     for number, path in enumerate(rest, start=1):
         show = _named(progress, path.name if len(rest) == 1 else f"{path.name} ({number} of {len(rest)})")
         if path in large:
-            yield path, predict_large(settings, path, targets[path], cluster=cluster, progress=show)
+            record = predict_large(
+                settings, path, targets[path], stated_memory=stated_memory, cluster=cluster, progress=show
+            )
+            yield path, record
         else:
             yield path, predict_whole(settings, path, targets[path], show)
 
@@ -264,14 +273,13 @@ def _records_of_workers(
             drop(absolute[path])
 
 
-def _for_workers(settings: Settings, cluster: Cluster) -> Settings:
-    """Decide here what each worker would decide for itself, perhaps in another way."""
+def _for_workers(settings: Settings, cluster: Cluster) -> tuple[Settings, int]:
+    """Decide here what each worker would decide for itself, perhaps in another way; and tell its memory."""
     device = find_device(settings.device)
-    memory = settings.max_memory
-    if memory is None and device.type == "cpu":
-        memory = cluster.memory_per_task
     precision = cast(Precision, find_precision(settings.precision, device))
-    return replace(settings, precision=precision, max_memory=memory)
+    room = cluster.memory_per_task if settings.max_memory is None else settings.max_memory
+    memory = room if device.type == "cpu" else settings.max_memory
+    return replace(settings, precision=precision, max_memory=memory), room
 
 
 def _as_recorded(settings: Settings, scale: Scale, how: Postprocessing | None) -> dict[str, Any]:
@@ -298,18 +306,38 @@ def _require_sense(kinds: Sequence[str], layout: str, changes: Mapping[str, Any]
         )
 
 
-def _takes_blocks(path: Path, header: ModelHeader, scale: Scale, max_memory: int | None) -> bool:
-    """Whether an image is read and written block by block: any OME-Zarr, and a TIFF too large for memory."""
+def _takes_blocks(
+    path: Path,
+    targets: Targets,
+    header: ModelHeader,
+    scale: Scale,
+    how: Postprocessing,
+    max_memory: int | None,
+) -> bool:
+    """Whether an image takes blocks: any OME-Zarr, a TIFF too large for memory, and one begun by blocks."""
     if is_store(path) or not reads_windows(path):
         return is_store(path)
+    if is_unfinished(targets):
+        return True
+    needed = _bytes_in_memory(path, targets, header, scale, how)
+    return needed > (available_memory() if max_memory is None else max_memory) / 4
+
+
+def _bytes_in_memory(
+    path: Path, targets: Targets, header: ModelHeader, scale: Scale, how: Postprocessing
+) -> int:
+    """Memory of an image and its results, were all of it there at once."""
     size, classes = image_size(path), max(header.architecture.classes, 2)
     pixels, (height, width) = size.height * size.width, scaled_size(size.height, size.width, scale)
-    # One plane normalised and its probabilities, at both sizes if they differ, and its classes; then the
-    # image and the classes of all planes.
-    plane = 4 * height * width * (size.channels + classes) + 9 * pixels
+    with_objects = bool(OF_OBJECTS & targets.keys())
+    # One plane normalised and its probabilities, at both sizes if they differ, and its classes or objects.
+    plane = 4 * height * width * (size.channels + classes)
+    plane += (bytes_for_objects(how) if with_objects else 9) * pixels
     plane += 8 * classes * pixels if (height, width) != size[1:3] else 0
-    stack = size.planes * pixels * (size.channels * size.dtype.itemsize + 1)
-    return plane + stack > (available_memory() if max_memory is None else max_memory) / 4
+    # The image and the results of all planes; probabilities of a single one are counted already.
+    stack = size.channels * size.dtype.itemsize + 1 + _BYTES_FOR_IDS * with_objects
+    stack += 4 * classes * ("probabilities" in targets and size.planes > 1)
+    return plane + stack * size.planes * pixels
 
 
 def _named(progress: Progress | None, image: str) -> Callable[[int, int], None] | None:

@@ -5,10 +5,10 @@ Whatever ends the run, the same command goes on with the blocks that are missing
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from itertools import chain
+from math import ceil
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ from ushape.io import (
     write_pyramid,
 )
 from ushape.predict.averaging import Average
-from ushape.predict.block_planning import normalizations_of, plan_blocks
+from ushape.predict.block_planning import normalizations_of, plan_blocks, require_readable
 from ushape.predict.block_task import backend_for, compute_blocks, compute_stored_block
-from ushape.predict.blocks import BlockPlan, create_results, done_blocks, total_areas
+from ushape.predict.blocks import BlockPlan, Tiles, create_results, done_blocks, total_areas
 from ushape.predict.large_objects import find_objects
 from ushape.predict.large_pictures import outlines_of, picture_of, picture_step
 from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed, tiles_entry
@@ -44,7 +44,16 @@ from ushape.predict.scaling import find_scale, postprocessing_at
 from ushape.predict.segmentation import require_channels
 from ushape.predict.segmenter import Segmenter, loaded
 from ushape.predict.settings import Settings
-from ushape.predict.targets import OF_OBJECTS, Targets, move, replace, require_frame_numbers, unfinished
+from ushape.predict.targets import (
+    OF_OBJECTS,
+    Targets,
+    clear,
+    is_unfinished,
+    move,
+    replace,
+    require_frame_numbers,
+    unfinished,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -54,6 +63,7 @@ def predict_large(
     path: Path,
     targets: Targets,
     *,
+    stated_memory: int | None = None,
     cluster: Cluster | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -62,11 +72,13 @@ def predict_large(
     Parameters
     ----------
     settings : Settings
-        With `overwrite`, an unfinished run that had other settings is started anew.
+        With `overwrite`, an unfinished run is started anew.
     path : Path
         The image; see `LargeImage`.
     targets : dict of Path
         Where the results go, by kind.
+    stated_memory : int, optional
+        The limit that a person gave; `settings.max_memory` may be the share of a worker, which varies.
     cluster : Cluster, optional
         Whose workers compute the blocks.
     progress : callable, optional
@@ -80,7 +92,7 @@ def predict_large(
     Raises
     ------
     ConfigError
-        If an unfinished run had other settings, or what is asked for cannot be had of a large image.
+        If an unfinished run had other settings or a larger limit, or the memory does not suffice.
     DataError
         If there are more objects than the layout can number.
     ImageFormatError, ShapeError, TilingError, OutputError
@@ -89,12 +101,14 @@ def predict_large(
     started, resident = time.perf_counter(), resident_memory()
     segmenter, folder = loaded(settings.model, settings.identity, settings.device), unfinished(targets)
     with LargeImage(path) as image:
-        plan = _planned(settings, segmenter, image, folder, targets, resident)
-        tiles = plan.tiles_of_blocks(segmenter.network.geometry)
+        plan = _planned(settings, segmenter, image, targets, stated_memory, resident)
+        tiles = [plan.tiles(window, segmenter.network.geometry) for window in plan.windows]
         kept, peak = _compute_missing(settings.model, path, plan, tiles, folder, cluster, progress)
         if not (folder / "whole.json").exists():
             memory = settings.max_memory if cluster is None else None  # that of a worker
-            record = _finished(plan, folder / plan.run, image, segmenter, targets, settings.layout, memory)
+            results, layout = folder / plan.run, settings.layout
+            table = _finished(plan, results, image, segmenter.header, targets, layout, memory)
+            record = _record(plan, results, tiles, image, segmenter, table, targets)
             record["model"] |= {"file": settings.model, "sha256": settings.identity}
             record["blocks"] |= {"kept_of_an_interrupted_run": kept}
             record |= speed(plan.planes * plan.height * plan.width, time.perf_counter() - started)
@@ -102,7 +116,7 @@ def predict_large(
             write_json(folder / "whole.json", record)
     move(folder / plan.run, targets)
     replace(folder / "whole.json", targets["json"])
-    shutil.rmtree(folder, ignore_errors=True)
+    clear(folder)
     return json.loads(targets["json"].read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
@@ -110,11 +124,11 @@ def _planned(
     settings: Settings,
     segmenter: Segmenter,
     image: LargeImage,
-    folder: Path,
     targets: Targets,
+    stated_memory: int | None,
     resident: int,
 ) -> BlockPlan:
-    """Plan of the unfinished run in `folder`, if it is the same one, or that of a new one, which is begun."""
+    """Plan of the unfinished run, if it is the same one, or that of a new one, which is begun."""
     header, how = segmenter.header, None
     require_channels(image.path, image.size.channels, header.architecture.in_channels)
     scale, size_um = find_scale(header, settings.scale, settings.pixel_size)
@@ -132,8 +146,9 @@ def _planned(
         "results": sorted(targets),
         "postprocessing": None if how is None else how.model_dump(mode="json"),
     }
-    plan = _stored_plan(folder, same, settings.overwrite)
+    plan = None if settings.overwrite else _stored_plan(targets, same, stated_memory)
     if plan is None:
+        require_readable(image, settings.max_memory, resident)
         seen = ScaledImage(image, scale)
         normalization = normalizations_of(seen, header)
         plan = plan_blocks(
@@ -148,7 +163,7 @@ def _planned(
             how=how,
             probabilities="probabilities" in targets,
         )
-        _start(folder, plan, header)
+        _start(unfinished(targets), plan, header)
     return plan
 
 
@@ -160,29 +175,34 @@ def _computing(segmenter: Segmenter, asked: Precision) -> dict[str, str]:
     return {"precision": backend.precision, "engine": backend.engine, "device": str(backend.device)}
 
 
-def _stored_plan(folder: Path, settings: dict[str, Any], overwrite: bool) -> BlockPlan | None:
+def _stored_plan(targets: Targets, settings: dict[str, Any], limit: int | None) -> BlockPlan | None:
     """Plan of an unfinished run with the same settings; None if there is none to go on with."""
-    path = folder / "plan.json"
-    if not path.exists():
+    if not is_unfinished(targets):
         return None
+    folder = unfinished(targets)
     try:
-        plan = BlockPlan.model_validate_json(path.read_text(encoding="utf-8"))
+        plan = BlockPlan.model_validate_json((folder / "plan.json").read_text(encoding="utf-8"))
         differing = [name for name in settings if plan.settings.get(name) != settings[name]]
     except (ValidationError, ValueError):
         differing = ["plan"]
-    if not differing:
-        return plan
-    if overwrite:
-        return None
-    raise ConfigError(
-        f"{folder} holds an unfinished run with another {differing[0]}; give the same command as before to "
-        "go on with it, or --overwrite to start anew"
-    )
+    if differing:
+        raise ConfigError(
+            f"{folder} holds an unfinished run with another {differing[0]}; give the same command as before "
+            "to go on with it, or --overwrite to start anew"
+        )
+    if limit is not None and limit < plan.max_memory:
+        planned = ceil(plan.max_memory / 1e6)
+        raise ConfigError(
+            f"{folder} holds an unfinished run planned for {planned} MB, more than --max-memory "
+            f"{limit // 10**6}MB; give --max-memory {planned}MB to go on with it, or --overwrite to start "
+            "anew"
+        )
+    return plan
 
 
 def _start(folder: Path, plan: BlockPlan, header: ModelHeader) -> None:
     """Make the folder of a run; it is one as soon as its plan is written."""
-    shutil.rmtree(folder, ignore_errors=True)
+    clear(folder)
     (folder / plan.run).mkdir(parents=True)
     create_results(plan, folder / plan.run, header)
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
@@ -192,7 +212,7 @@ def _compute_missing(
     model: str,
     path: Path,
     plan: BlockPlan,
-    per_block: list[int],
+    tiles: list[Tiles],
     folder: Path,
     cluster: Cluster | None,
     progress: Callable[[int, int], None] | None,
@@ -200,13 +220,14 @@ def _compute_missing(
     """Compute the blocks that are missing; return how many were there, and the memory of workers."""
     there, peak = done_blocks(folder / plan.run), 0
     missing = [number for number in range(len(plan)) if number not in there]
-    tiles, total = sum(per_block[number] for number in there), sum(per_block)
+    per_block = [len(rows) * len(columns) for rows, columns in tiles] * plan.planes
+    done, total = sum(per_block[number] for number in there), sum(per_block)
 
     def show(more: int = 1) -> None:
-        nonlocal tiles
-        tiles += more
+        nonlocal done
+        done += more
         if progress is not None:
-            progress(tiles, total)
+            progress(done, total)
 
     try:
         if cluster is None:
@@ -222,7 +243,7 @@ def _compute_missing(
                 peak = max(peak, found)
     except BaseException:
         if not done_blocks(folder / plan.run):  # nothing to go on with
-            shutil.rmtree(folder, ignore_errors=True)
+            clear(folder)
         raise
     return len(there), peak
 
@@ -231,16 +252,13 @@ def _finished(
     plan: BlockPlan,
     folder: Path,
     image: LargeImage,
-    segmenter: Segmenter,
+    header: ModelHeader,
     targets: Targets,
     layout: str,
     max_memory: int | None,
-) -> dict[str, Any]:
-    """Make of the blocks what is asked for, under the names they will have, and the record."""
-    told = plan.settings["postprocessing"]
-    how = None if told is None else Postprocessing(**told)
-    areas = total_areas(json.loads(path.read_text()) for path in done_blocks(folder).values())
-    header, table = segmenter.header, None
+) -> dict[str, Array] | None:
+    """Make of the blocks what is asked for, under the names it will have; the objects, if they are."""
+    how, table = _how_to_find(plan), None
     if how is not None:
         table = find_objects(plan, folder, image, how, max_memory)
         if layout == "ctc":
@@ -248,36 +266,41 @@ def _finished(
         if "objects" in targets:
             write_csv(folder / "objects", *object_rows(table, header.classes))
         if "outlines" in targets:
-            write_geojson(folder / "outlines", outlines_of(plan, folder, table, header.classes))
+            write_geojson(folder / "outlines", outlines_of(plan, folder, table, header.classes, max_memory))
     if "overlay" in targets:
         write_overlay(folder / "overlay", picture_of(plan, folder, image, header, objects=how is not None))
     for kind in ("classes", "probabilities", "instances"):
         if kind in targets:
             _finish(folder / kind, plan, targets[kind], layout, header if kind == "classes" else None)
-    return _record(plan, image, segmenter, how, areas, table, targets)
+    return table
+
+
+def _how_to_find(plan: BlockPlan) -> Postprocessing | None:
+    """Settings by which objects are found, if they are wanted."""
+    told = plan.settings["postprocessing"]
+    return None if told is None else Postprocessing(**told)
 
 
 def _record(
     plan: BlockPlan,
+    folder: Path,
+    tiles: list[Tiles],
     image: LargeImage,
     segmenter: Segmenter,
-    how: Postprocessing | None,
-    areas: list[int],
     table: dict[str, Array] | None,
     targets: Targets,
 ) -> dict[str, Any]:
-    geometry = segmenter.network.geometry
-    spans = [plan.tiles(window, geometry) for window in plan.windows]
-    largest = [max(chain(*sides), key=attrgetter("read")) for sides in zip(*spans, strict=True)]
-    number = sum(len(rows) * len(columns) for rows, columns in spans)
+    number = sum(len(rows) * len(columns) for rows, columns in tiles)
+    largest = [max(chain(*sides), key=attrgetter("read")) for sides in zip(*tiles, strict=True)]
+    areas = total_areas(json.loads(path.read_text()) for path in done_blocks(folder).values())
     average = Average(*plan.settings["average"])
     record = record_of(
         segmenter.header,
         image_entry(image.path, image.size, plan.pixel_size_um),
-        tiles_entry(number, (largest[0], largest[1]), geometry, plan.reason),
+        tiles_entry(number, (largest[0], largest[1]), segmenter.network.geometry, plan.reason),
         how_entry(plan.precision, plan.device, plan.engine, average, plan.scale),
         areas,
-        how,
+        _how_to_find(plan),
         table,
         _notes(plan, targets),
     )

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from ushape import pictures
+from ushape.backends import resident_memory
 from ushape.config import ClassInfo, ModelHeader
+from ushape.errors import ConfigError
 from ushape.instances import features
 from ushape.io import LargeImage, open_levels
+from ushape.predict.block_planning import free_memory
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.resampling import Window
 
@@ -17,24 +20,57 @@ Array = np.ndarray[Any, Any]
 
 LARGEST_PICTURE = 2048
 """Longer side of a picture of the whole image, in pixels, at most."""
+_BYTES_FOR_OUTLINE = 32
+"""Memory that an outline takes per pixel of what is read for it: ids twice, parts three times, and marks."""
 
 
 def outlines_of(
-    plan: BlockPlan, folder: Path, table: dict[str, Array], classes: tuple[ClassInfo, ...]
+    plan: BlockPlan,
+    folder: Path,
+    table: dict[str, Array],
+    classes: tuple[ClassInfo, ...],
+    max_memory: int | None,
 ) -> Iterator[dict[str, Any]]:
-    """Give the objects as features of GeoJSON, block by block: by where their boxes begin."""
-    ids = open_levels(folder / "instances")[0]
+    """Give the objects as features of GeoJSON, block by block: by where their boxes begin.
+
+    Raises
+    ------
+    ConfigError
+        If the box of an object is too large for the memory; before any outline is made.
+    """
+    ids, is_far = open_levels(folder / "instances")[0], _reaches_far(plan, table)
+    _require_memory({name: values[is_far] for name, values in table.items()}, max_memory)
     for plane in range(plan.planes):
         for window in plan.windows:
             rows = _begin_in(window, table, plane if plan.is_stack else None)
-            # Boxes that end soon after the block are read with it, larger ones alone.
-            soon = (table["bottom"][rows] <= window[0].stop + plan.block[0]) & (
-                table["right"][rows] <= window[1].stop + plan.block[1]
-            )
-            for group in ([rows[soon]] if soon.any() else []) + [
-                rows[i : i + 1] for i in np.flatnonzero(~soon)
-            ]:
+            near, far = rows[~is_far[rows]], rows[is_far[rows]]
+            for group in filter(len, (near, *far[:, np.newaxis])):
                 yield from _features_of(plan, ids, {k: v[group] for k, v in table.items()}, plane, classes)
+
+
+def _reaches_far(plan: BlockPlan, table: dict[str, Array]) -> Array:
+    """Whether the box of each object ends beyond the block after its own; then it is read alone."""
+    height, width = plan.block
+    is_low = table["bottom"] > (table["top"] // height + 2) * height
+    is_far: Array = is_low | (table["right"] > (table["left"] // width + 2) * width)
+    return is_far
+
+
+def _require_memory(alone: dict[str, Array], max_memory: int | None) -> None:
+    """Refuse objects, each of which is read in one piece, if the box of the largest does not fit."""
+    if not len(alone["id"]):
+        return
+    heights, widths = alone["bottom"] - alone["top"], alone["right"] - alone["left"]
+    largest = int(np.argmax(heights * widths))
+    height, width = int(heights[largest]), int(widths[largest])
+    resident, needed = resident_memory(), _BYTES_FOR_OUTLINE * height * width
+    if needed > free_memory(max_memory, resident):
+        top, left = int(alone["top"][largest]), int(alone["left"][largest])
+        raise ConfigError(
+            f"the object at row {top}, column {left} reaches over {height} x {width} px: --outlines takes "
+            f"{needed / 1e9:.1f} GB for it; give --max-memory {(needed + resident) / 1e9 + 0.1:.1f}GB, or, "
+            "with --overwrite, leave out --outlines"
+        )
 
 
 def _begin_in(window: Window, table: dict[str, Array], plane: int | None) -> Array:

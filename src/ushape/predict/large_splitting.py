@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ushape.backends import available_memory, resident_memory
+from ushape.backends import resident_memory
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError
 from ushape.instances import Numbering, split
 from ushape.io import open_levels
-from ushape.predict.block_planning import BYTES_FOR_PARTS
+from ushape.predict.block_planning import BYTES_FOR_PARTS, free_memory
 from ushape.predict.blocks import BlockPlan, with_surroundings
 from ushape.predict.resampling import Window
 
@@ -119,8 +119,7 @@ class PartedPlanes:
         rows, columns = window
         height, width = rows.stop - rows.start, columns.stop - columns.start
         resident, needed = resident_memory(), BYTES_FOR_PARTS * (height + 2) * (width + 2)
-        free = available_memory() / 2 if self.max_memory is None else self.max_memory - resident
-        if needed > free:
+        if needed > free_memory(self.max_memory, resident):
             raise ConfigError(
                 f"what is to be parted at row {rows.start}, column {columns.start} hangs together over "
                 f"{height} x {width} px: --split {self.how.split} takes {needed / 1e9:.1f} GB for it; give "

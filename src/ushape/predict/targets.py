@@ -95,6 +95,12 @@ def is_unfinished(targets: Targets) -> bool:
     return (folder / "plan.json").exists() and any([*folder.glob("*/classes"), *folder.glob("whole.json")])
 
 
+def clear(folder: Path) -> None:
+    """Take away the folder of a run, its plan first: what a kill leaves of it is no run to go on with."""
+    (folder / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def aside(targets: Targets) -> Targets:
     """Names in a hidden folder beside the results, for a process that may be killed while it writes."""
     folder = targets["json"].with_name(f".{targets['json'].stem}.in-hand")
