@@ -13,6 +13,8 @@ def test_the_machine_and_its_speed_are_told(ushape) -> None:
     figures = re.search(r"^  fp32 +([\d.]+) +([\d.]+)$", done.stdout, re.MULTILINE)
     assert figures
     assert 0 < float(figures[2]) < float(figures[1]), "the narrow network is the faster one"
+    if not torch.cuda.is_available():
+        assert re.search(r"^  int8 +[\d.]+ +[\d.]+$", done.stdout, re.MULTILINE)
     assert re.search(r"^--precision auto takes (fp32|bf16), on \w+, by \w+", done.stdout, re.MULTILINE)
 
 

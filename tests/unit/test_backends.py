@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from small_encoder import Pyramid
 from small_model import make_model
 
-from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, openvino, start
+from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, memory, openvino, start
 from ushape.backends.openvino import converted, identity
 from ushape.errors import ConfigError, ShapeError, TilingError
 from ushape.models import EncoderUNet, Ensemble, UNet
@@ -111,6 +112,18 @@ def test_two_shapes_in_turn_are_compiled_once_each(monkeypatch):
     assert made == [tile.shape for tile in (*tiles, tiles[0])]
 
 
+def test_maps_that_another_thread_uses_are_not_given_back():
+    network = unet(depth=1)
+    backend, tile = OpenVINOBackend(network, "fp32"), tile_for(network, 200, 200)
+    expected = backend(tile)
+    with ThreadPoolExecutor(1) as other:
+        computing = other.submit(lambda: [backend(tile) for _ in range(30)])
+        while not computing.done():
+            backend.release_memory()
+    for found in computing.result():
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_sizes_that_are_not_valid_and_statistics_per_tile_are_refused():
     network = unet(depth=1)
     with pytest.raises(ShapeError, match="tile height 19 is not valid; nearest valid sizes: 18 and 20"):
@@ -156,6 +169,50 @@ def test_other_weights_are_another_entry(own_cache):
     after = OpenVINOBackend(network, "fp32")(tile)
     assert len(list(own_cache.iterdir())) == 2
     np.testing.assert_allclose(after, before + 1, atol=1e-5)
+
+
+class Bent(Pyramid):
+    """Does what an attribute says, of which neither its weights nor its description tell."""
+
+    bend = staticmethod(torch.relu)
+
+    def forward(self, image):
+        return [self.bend(one) for one in super().forward(image)]
+
+
+def test_what_the_code_of_an_encoder_decides_is_not_taken_from_the_cache(own_cache, monkeypatch):
+    torch.manual_seed(5)
+    network = EncoderUNet(Bent(), 3, 4, width=4).eval()
+    tile = tile_for(network, 48, 66)
+    before = OpenVINOBackend(network, "fp32")(tile)
+    network.encoder.bend = torch.tanh
+    expected = PyTorchBackend(network, "cpu", "fp32")(tile)
+    assert np.abs(before - expected).max() > 0.01 * np.abs(expected).max()
+    found = OpenVINOBackend(network, "fp32")(tile)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1.0)  # untrained: labels at the brink
+    OpenVINOBackend(network, "int8", tiles=[tile])
+    assert not own_cache.exists()
+
+
+def test_another_version_of_timm_is_another_entry_for_its_networks_alone(monkeypatch):
+    networks = unet(depth=1), with_encoder("resnet18")
+    plain, encoded = map(identity, networks)
+    monkeypatch.setattr("timm.__version__", "0.0")
+    assert identity(networks[0]) == plain
+    assert identity(networks[1]) != encoded
+
+
+def test_an_entry_that_cannot_be_touched_is_read(own_cache, monkeypatch):
+    network = unet(depth=1)
+    converted(network)
+
+    def refuse(path):  # as for a folder that another user shares; this one may be allowed everything
+        raise PermissionError(path)
+
+    monkeypatch.setattr("os.utime", refuse)
+    monkeypatch.setattr("ushape.backends.openvino._convert", lambda network: pytest.fail("converted again"))
+    converted(network)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
@@ -286,3 +343,64 @@ signal.raise_signal(signal.SIGINT)
 def test_signals_arrive_after_predictions():
     done = subprocess.run([sys.executable, "-c", SIGNALS_AFTER_PREDICTIONS], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "came\n"), done.stderr
+
+
+MB = 10**6
+NONE_IN_1 = 2**63 - 4096
+CONTROL_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+CONTROL_2 = ("memory.max", "memory.current", "inactive_file")
+
+
+@pytest.mark.parametrize(
+    ("membership", "names", "groups", "limit", "free"),
+    [
+        ("0::/", CONTROL_2, {"": (1000 * MB, 900 * MB, 600 * MB)}, 1000, 700),
+        ("0::/", CONTROL_2, {"": (1000 * MB, 1100 * MB, 0)}, 1000, 0),
+        (
+            "0::/slurm/job_1/step_0/task_0",
+            CONTROL_2,
+            {
+                "slurm": ("max", 5000 * MB, 0),
+                "slurm/job_1": (1000 * MB, 600 * MB, 100 * MB),
+                "slurm/job_1/step_0": ("max", 600 * MB, 100 * MB),
+            },
+            1000,
+            500,
+        ),
+        (
+            "0::/slurm/job_1",
+            CONTROL_2,
+            {"slurm": (3000 * MB, 2950 * MB, 0), "slurm/job_1": (1000 * MB, 200 * MB, 0)},
+            1000,
+            50,
+        ),
+        ("0::/mine", CONTROL_2, {"mine": ("max", MB, 0), "other": (10 * MB, 5 * MB, 0)}, None, 8192),
+        (
+            "0::/\n5:cpu,cpuacct:/\n4:memory:/slurm/job_2",
+            CONTROL_1,
+            {
+                "memory": (NONE_IN_1, 5000 * MB, 0),
+                "memory/slurm/job_2": (1000 * MB, 600 * MB, 250 * MB),
+            },
+            1000,
+            650,
+        ),
+        # In a container that sees its own group alone, under another path.
+        ("4:memory:/docker/0123", CONTROL_1, {"memory": (1000 * MB, 400 * MB, 100 * MB)}, 1000, 700),
+        ("4:memory:/", CONTROL_1, {"memory": (NONE_IN_1, 400 * MB, 0)}, None, 8192),
+        ("", CONTROL_2, {}, None, 8192),
+    ],
+)
+def test_memory_is_that_of_the_tightest_group(tmp_path, monkeypatch, membership, names, groups, limit, free):
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:  9000000 kB\nMemAvailable:  8000000 kB\n")
+    (tmp_path / "proc" / "self" / "cgroup").write_text(f"{membership}\n".lstrip())
+    for name, (most, used, unread) in groups.items():
+        group = tmp_path / "sys" / "fs" / "cgroup" / name
+        group.mkdir(parents=True, exist_ok=True)
+        (group / names[0]).write_text(f"{most}\n")
+        (group / names[1]).write_text(f"{used}\n")
+        (group / "memory.stat").write_text(f"active_file 7\n{names[2]} {unread}\n")
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
+    assert memory.memory_limit() == (None if limit is None else limit * MB)
+    assert memory.available_memory() == free * MB

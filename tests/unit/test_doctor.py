@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ushape import doctor
 from ushape.backends import available_memory
 from ushape.backends.cache import cache_folder
 from ushape.backends.memory import installed_memory
@@ -17,10 +18,13 @@ from ushape.doctor import (
     Speed,
     _cache_of_its_own,
     _core_limit,
+    _network_of,
+    _speed,
     examine,
     render_speeds,
     warnings_of,
 )
+from ushape.training import FAST
 
 SOUND = Machine(
     versions={"torch": "2.13.0", "openvino": None},
@@ -49,6 +53,12 @@ def test_this_machine_is_what_others_say_it_is() -> None:
     if found.instructions is not None and "AVX" in capability:
         assert found.instructions["AVX2"]
         assert found.instructions["AVX-512"] == capability.startswith("AVX512")
+
+
+def test_an_apple_gpu_is_listed_with_how_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ("Apple GPU" in " ".join(examine().gpus)) == torch.backends.mps.is_available()
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert examine().gpus[-1] == "Apple GPU, by --device mps only"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
@@ -117,6 +127,19 @@ def test_probing_leaves_the_cache_alone(tmp_path: Path, monkeypatch: pytest.Monk
     with _cache_of_its_own():
         pass
     assert "USHAPE_CACHE" not in os.environ
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="int8 is computed on a CPU")
+def test_int8_is_timed_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _network_of(FAST.model_copy(update={"width": 2}))
+    timed = _speed(network, "narrow", "int8")
+    assert timed.reason == ""
+    assert timed.seconds_per_megapixel is not None
+    assert timed.seconds_per_megapixel > 0
+    found = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "nncf" else found(name))
+    reason = "not possible: needs nncf; pip install 'ushape[fast]'"
+    assert _speed(network, "narrow", "int8") == Speed("narrow", "int8", None, reason)
 
 
 def test_speeds_in_words() -> None:

@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from small_model import CLASSES, make_model
 
 from ushape.backends import PyTorchBackend, pytorch, resident_memory
+from ushape.backends.openvino import openvino_pays
 from ushape.checkpoint import save_model
 from ushape.config import ModelHeader, Postprocessing, UNetConfig
 from ushape.errors import (
@@ -266,6 +267,19 @@ def test_too_little_memory_is_refused(grey):
         Segmenter(*make_model(), device="cpu")(grey, max_memory="1MB")
 
 
+def test_probabilities_of_a_stack_beyond_the_memory_allowed_are_refused():
+    segmenter = Segmenter(*make_model(), device="cpu")
+    limit = resident_memory() + 600_000_000
+    planes = limit // (8 * 512 * 512) + 1  # of two classes in float32
+    result = segmenter(np.zeros((planes, 512, 512), np.uint8), "fp32", limit)  # whose memory nobody touches
+    with pytest.raises(
+        ConfigError,
+        match=rf"^the image: probabilities of {planes} planes take [\d.]+ GB, and --max-memory is [\d.]+ GB; "
+        "raise it, do without them, or save the image as OME-Zarr",
+    ):
+        result.compute(probabilities=True)
+
+
 def test_more_memory_gives_larger_tiles():
     image = np.zeros((900, 900), np.uint8)
     segmenter = Segmenter(*make_model(), device="cpu")
@@ -273,6 +287,13 @@ def test_more_memory_gives_larger_tiles():
     small = segmenter(image, "fp32", before + 5_000_000).plan
     large = segmenter(image, "fp32", before + 50_000_000).plan
     assert len(small) > len(large) >= 1
+
+
+def test_auto_and_what_it_is_are_one_backend():
+    segmenter = Segmenter(*make_model(), device="cpu")
+    backend = segmenter.backend("auto")
+    assert segmenter.backend(backend.precision) is backend
+    assert segmenter.backend("fp64") is not backend
 
 
 def test_unknown_device_and_precision_are_refused(grey):
@@ -328,15 +349,45 @@ print(len(result.plan), limit, peak_memory())
 """
 
 
-def test_a_process_stays_within_its_memory(tmp_path):
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory):
     torch.manual_seed(0)
     header = ModelHeader(name="wider", architecture=UNetConfig(width=16), classes=CLASSES[:2])
-    save_model(tmp_path / "model.safetensors", UNet(width=16), header)
-    script = MEMORY.format(model=str(tmp_path / "model.safetensors"))
+    path = tmp_path_factory.mktemp("wider") / "model.safetensors"
+    save_model(path, UNet(width=16), header)
+    return path
+
+
+def test_a_process_stays_within_its_memory(wider):
+    script = MEMORY.format(model=str(wider))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     tiles, limit, peak = map(int, done.stdout.split())
     assert tiles > 1
     assert peak <= limit, "measured: 40 to 60 MB below"
+
+
+MAPS = """
+import numpy as np
+from ushape import Segmenter
+from ushape.backends import resident_memory
+segmenter = Segmenter.load({model!r}, device="cpu")
+segmenter(np.arange(81, dtype=np.uint8).reshape(9, 9), "fp32").instances()  # imports what finds objects
+image = np.random.default_rng(0).integers(0, 256, (1000, 1000), dtype=np.uint8)
+result = segmenter(image, "fp32")
+result.classes
+before = resident_memory()
+result.instances()
+print(before - resident_memory())
+"""
+
+
+@pytest.mark.skipif(not openvino_pays(), reason="PyTorch keeps no feature maps")
+def test_feature_maps_make_room_for_objects(wider):
+    done = subprocess.run(
+        [sys.executable, "-c", MAPS.format(model=str(wider))], capture_output=True, text=True, check=True
+    )
+    # 190 bytes per pixel of a tile of 1184 px, less the ids and what the finding of objects leaves behind.
+    assert int(done.stdout) > 50_000_000
 
 
 def test_fp64_leaves_the_network_alone(grey):

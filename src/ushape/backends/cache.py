@@ -2,8 +2,9 @@
 
 An entry is one safetensors file: the weights as bytes, and in its header the description of the network
 (OpenVINO's XML) and a checksum of both. It is named after everything it was made of, so that it is never out
-of date, and read with nothing that could run code. What is wrong with it, it is made anew: a cache may be
-deleted, damaged or unwritable at any time.
+of date, and read with nothing that could run code; a network that cannot be named so is not kept (see
+`openvino.from_cache`). What is wrong with it, it is made anew: a cache may be deleted, damaged or unwritable
+at any time.
 """
 
 import hashlib
@@ -59,7 +60,8 @@ def cached(key: str, make: "Callable[[], openvino.Model]") -> "openvino.Model":
     # A cache that fails must not be what makes a prediction fail, whatever the reason.
     with suppress(Exception):
         model = _read(path)
-        os.utime(path)
+        with suppress(OSError):  # a folder may be readable alone
+            os.utime(path)
         return model
     model = make()
     with suppress(OSError):

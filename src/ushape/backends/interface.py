@@ -59,6 +59,10 @@ class Backend(Protocol):
         """Compute the logits of one tile that is on `device`, and leave them there; shapes as above."""
         ...
 
+    def release_memory(self) -> None:
+        """Give back what is kept of this machine's memory for the next tile; that takes it anew."""
+        ...
+
     @property
     def geometry(self) -> Geometry: ...  # noqa: D102
 

@@ -7,15 +7,16 @@ needs half the memory of PyTorch for the same tile, and is nowhere slower.
 import hashlib
 import importlib.util
 import platform
+import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import ushape
 from ushape.backends.cache import cached, key_of
 from ushape.backends.interface import Array, Precision
 from ushape.backends.memory import available_memory
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 SHAPES = 2
 """Of tiles, for which the network is kept ready."""
+
+_TOLD = ("timm.", "torch.nn.", "ushape.")
+"""Where modules come from of which weights, description and version tell all; others may run any code."""
 
 # Bytes of one number in the feature maps.
 _BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
@@ -101,17 +105,27 @@ class OpenVINOBackend:
 
             self._model = quantized(network, self._model, tiles, self._threads)
         self._requests: dict[tuple[int, ...], Any] = {}  # by shape of the tile, the one used last at the end
+        self._is_used = threading.Lock()
 
     def __call__(self, tile: Array) -> Array:
         """Compute the logits of one tile; see `Backend`."""
-        request = self._request_for(tile.shape)
         batch = np.ascontiguousarray(tile[None], np.float32)
-        logits = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
-        return logits[0].copy()  # type: ignore[no-any-return]  # the next tile is computed in the same place
+        with self._is_used:
+            request = self._request_for(tile.shape)
+            logits = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
+            return logits[0].copy()  # type: ignore[no-any-return]  # the next tile is computed in the same place
 
     def logits(self, tile: Tensor) -> Tensor:
         """Compute the logits of one tile; see `Backend`."""
         return torch.from_numpy(self(tile.numpy()))
+
+    def release_memory(self) -> None:
+        """Give back the feature maps that are kept for the next tile, unless another thread uses them."""
+        if self._is_used.acquire(blocking=False):
+            try:
+                self._release_maps()
+            finally:
+                self._is_used.release()
 
     @property
     def fixed_bytes(self) -> int:
@@ -127,7 +141,8 @@ class OpenVINOBackend:
         """Memory that one forward pass takes per pixel of its input, beside the weights.
 
         The peak lies at the top of the expanding path, where the skip, the up-sampled map and both of them
-        concatenated live together; the margin makes it less in small tiles. OpenVINO 2026.4, fp32, bytes
+        concatenated live together (of an `EncoderUNet` where it estimates it to lie); the margin makes it
+        less in small tiles. OpenVINO 2026.4, fp32, bytes
         (this estimate): paper's network 629 at 572 x 572 px, 877 at 1084 x 1084, 926 at 1596 x 1596 (1088);
         width 32 444 (576) and width 16 190 (320) at 1084 x 1084. In bf16 and int8 from the size of numbers.
         """
@@ -144,13 +159,16 @@ class OpenVINOBackend:
             return self._requests[shape]
         for size, what in zip(shape[1:], ("tile height", "tile width"), strict=True):
             self.geometry.require_valid(size, what)
-        for request in self._requests.values():  # weights stay, feature maps go
-            request.get_compiled_model().release_memory()
+        self._release_maps()
         kept = self._requests.pop(shape, None)
         if kept is None and len(self._requests) == SHAPES:
             del self._requests[next(iter(self._requests))]
         self._requests[shape] = kept or compiled(self._model, shape, self.precision, self._threads)
         return self._requests[shape]
+
+    def _release_maps(self) -> None:
+        for request in self._requests.values():  # weights stay
+            request.get_compiled_model().release_memory()
 
 
 def compiled(model: "openvino.Model", shape: tuple[int, ...], precision: str, threads: int) -> Any:
@@ -170,17 +188,42 @@ def compiled(model: "openvino.Model", shape: tuple[int, ...], precision: str, th
 
 def converted(network: Network) -> "openvino.Model":
     """Convert a network for OpenVINO, for any valid size of one tile, or read it from the cache."""
-    return cached(key_of(["converted", *identity(network)]), lambda: _convert(network))
+    return from_cache("converted", network, lambda: _convert(network))
+
+
+def from_cache(
+    what: str, network: Network, make: "Callable[[], openvino.Model]", parts: Iterable[str | bytes] = ()
+) -> "openvino.Model":
+    """Read what is made of a network from the cache, or make it.
+
+    Nothing is kept of a network that holds a module of somebody else, such as an encoder of one's own: its
+    code decides, too, and nobody can tell whether that is still the same.
+
+    Parameters
+    ----------
+    what : str
+        Is made.
+    network : UNet or Ensemble
+    make : callable
+        Makes it.
+    parts : iterable of str or bytes
+        What it depends on beside the network.
+    """
+    if not all(type(module).__module__.startswith(_TOLD) for module in network.modules()):
+        return make()
+    return cached(key_of([what, *identity(network), *parts]), make)
 
 
 def identity(network: Network) -> list[str]:
-    """Everything that a converted network depends on: weights, layers, and versions."""
+    """Everything that a converted network depends on: weights, layers, and versions of what they are of."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    versions = [ushape.__version__, torch.__version__, import_openvino().__version__]
-    return [digest.hexdigest(), repr(network), repr(network.geometry), *versions]
+    packages = {type(module).__module__.partition(".")[0] for module in network.modules()}
+    versions = [f"{name} {sys.modules[name].__version__}" for name in sorted(packages)]
+    told = digest.hexdigest(), repr(network), repr(network.geometry)
+    return [*told, *versions, import_openvino().__version__]
 
 
 def _convert(network: Network) -> "openvino.Model":

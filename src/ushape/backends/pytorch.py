@@ -101,6 +101,9 @@ class PyTorchBackend:
             logits: Tensor = self.network(batch)[0]
         return logits if self.precision == "fp64" else logits.float()
 
+    def release_memory(self) -> None:
+        """Nothing is kept; see `Backend`."""
+
     @property
     def geometry(self) -> Geometry:
         """Size arithmetic of the network."""

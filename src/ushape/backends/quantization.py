@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ushape.backends.cache import cached, key_of
 from ushape.backends.interface import Array
-from ushape.backends.openvino import compiled, identity
+from ushape.backends.openvino import compiled, from_cache
 from ushape.errors import ConfigError
 from ushape.models import Network
 
@@ -48,8 +47,10 @@ def quantized(
         raise ConfigError(
             "precision int8 is calibrated on the images to be segmented, and there are none; give tiles"
         )
-    key = key_of(["int8", *identity(network), *(part for tile in tiles for part in _parts(tile))])
-    return cached(key, lambda: _quantize(model, tiles[::2], tiles[1::2] or tiles, threads))
+    parts = (part for tile in tiles for part in _parts(tile))
+    return from_cache(
+        "int8", network, lambda: _quantize(model, tiles[::2], tiles[1::2] or tiles, threads), parts
+    )
 
 
 def _parts(tile: Array) -> tuple[str, bytes]:

@@ -31,8 +31,8 @@ class Segmentation:
     """What a network says about an image or a stack; computed when asked for, then kept.
 
     A stack goes through the network plane by plane, and only what is asked for is kept: its classes take a
-    byte per pixel, its probabilities four per class. Where several results of a stack are wanted, `compute`
-    gives them in one pass.
+    byte per pixel, its probabilities four per class, which the `max_memory` of a `Segmenter` must hold.
+    Where several results of a stack are wanted, `compute` gives them in one pass.
 
     Attributes
     ----------
@@ -70,10 +70,10 @@ class Segmentation:
     ) -> None:
         self.image, self.scale, self.average = image, scale, average
         self.postprocessing = postprocessing or postprocessing_at(header, scale, {})
-        self.precision = backend.precision
+        self.precision, self._max_memory = backend.precision, max_memory
         self.header, self.backend, self._progress = header, backend, progress
         self._planes, self.notes = channels_for(image, header.architecture.in_channels)
-        self._channels = max(header.architecture.classes, 2)
+        self._channels, self._name = max(header.architecture.classes, 2), image.path or "the image"
         self.plan = self._plan(max_memory)
         self._tiles_done = 0
         self._probabilities: Array | None = None
@@ -181,6 +181,8 @@ class Segmentation:
             return
         if instances:
             self._require_applicable(self.postprocessing)
+        if probabilities:
+            self._require_room()
         count, _, height, width = self._planes.shape
         classes = np.empty((count, height, width), np.uint8)
         ids: list[Array] = []
@@ -221,6 +223,7 @@ class Segmentation:
         return result
 
     def _find_objects(self, plane: Array, postprocessing: Postprocessing) -> Array:
+        self.backend.release_memory()  # objects need it next
         size = self.image.pixel_size_um
         return instances(
             plane[1:].sum(0), postprocessing, classes=most_probable_kinds(plane), pixel_size_um=size
@@ -246,8 +249,8 @@ class Segmentation:
         return {name: values[here] for name, values in self._objects.items()}
 
     def _require_applicable(self, postprocessing: Postprocessing) -> None:
-        image = self.image.path or "the image"
-        require_applicable(postprocessing, self._planes.shape[-2:], self.image.pixel_size_um, image)
+        size = self.image.pixel_size_um
+        require_applicable(postprocessing, self._planes.shape[-2:], size, self._name)
 
     @property
     def _network_size(self) -> tuple[int, int]:
@@ -267,10 +270,8 @@ class Segmentation:
         if self._is_scaled:  # the plane and its probabilities at both sizes, and what one axis gives
             beside += 4 * channels * height * max(width, size[1]) + 8 * self._channels * math.prod(size)
         is_apart = backend.device.type == "cuda"  # has memory of its own, in which only the tile lies
-        if max_memory is None:
-            budget = backend.available_memory() / 2
-        else:
-            budget = max_memory - (0 if is_apart else resident_memory())
+        resident = 0 if is_apart else resident_memory()
+        budget = backend.available_memory() / 2 if max_memory is None else max_memory - resident
         if self._is_scaled:
             self._require_memory(beside, available_memory() / 2 if is_apart else budget)
         return plan_for_memory(
@@ -284,11 +285,21 @@ class Segmentation:
 
     def _require_memory(self, needed: float, free: float) -> None:
         if needed > free:
-            (height, width), name = self._network_size, self.image.path or "the image"
+            height, width = self._network_size
             raise ConfigError(
-                f"scale {in_words(self.scale)} makes {name} {height} x {width} px, which takes "
+                f"scale {in_words(self.scale)} makes {self._name} {height} x {width} px, which takes "
                 f"{needed / 1e9:.1f} GB, but {max(free, 0) / 1e9:.1f} GB are left; give a smaller --scale, "
                 "or save it as TIFF or OME-Zarr, which are predicted block by block"
+            )
+
+    def _require_room(self) -> None:
+        """Refuse to keep probabilities of a stack that alone are more than the memory allowed."""
+        needed, limit = 4 * self._channels * self._planes[:, 0].size, self._max_memory
+        if limit is not None and needed > limit and self.backend.device.type != "cuda":
+            raise ConfigError(
+                f"{self._name}: probabilities of {len(self._planes)} planes take {needed / 1e9:.3g} GB, and "
+                f"--max-memory is {limit / 1e9:.3g} GB; raise it, do without them, or save the image as "
+                "OME-Zarr, which is predicted block by block"
             )
 
     def _like_image(self, results: Array | None) -> Array:

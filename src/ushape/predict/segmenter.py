@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ushape.backends import Backend, Engine, Precision, find_device, start
+from ushape.backends import Backend, Engine, Precision, find_device, find_precision, start
 from ushape.checkpoint import load_model, model_hash
 from ushape.config import ModelHeader, PixelSize, parse_bytes
 from ushape.errors import CheckpointError
@@ -58,7 +58,7 @@ class Segmenter:
         self, network: Network, header: ModelHeader, *, device: str = "auto", engine: Engine = "auto"
     ) -> None:
         self.network, self.header, self.device, self.engine = network, header, device, engine
-        self._backends: dict[Precision, Backend] = {}
+        self._backends: dict[str, Backend] = {}
         self._for_int8: tuple[Any, Backend] | None = None
 
     @classmethod
@@ -176,9 +176,10 @@ class Segmenter:
             if self._for_int8 is None or self._for_int8[0] != image:
                 self._for_int8 = image, self._start(precision, tiles())
             return self._for_int8[1]
-        if precision not in self._backends:
-            self._backends[precision] = self._start(precision, [])
-        return self._backends[precision]
+        decided = find_precision(precision, find_device(self.device))
+        if decided not in self._backends:
+            self._backends[decided] = self._start(precision, [])
+        return self._backends[decided]
 
     def _start(self, precision: Precision, tiles: list[Array]) -> Backend:
         return start(self.network, self.device, precision, engine=self.engine, tiles=tiles)
