@@ -48,7 +48,7 @@ FROZEN = {
         ],
     ),
     "doctor": ([], []),
-    "models": ([], []),
+    "models": (["[PATTERN]"], []),
     "info": (["[MODEL]"], ["--size", "--certify"]),
 }
 COMMANDS = typer.main.get_command(app).commands

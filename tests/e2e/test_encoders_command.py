@@ -185,6 +185,15 @@ def test_info_and_models_tell_the_cost(run, ushape):
     assert "31.0" in listed.stdout
 
 
+def test_models_lists_names_of_timm(ushape):
+    listed = ushape("models", "resnet3")
+    assert "resnet34" in listed.stdout.splitlines(), listed.stderr
+    assert "vgg" not in listed.stdout
+    none = ushape("models", "resmet34")
+    assert (none.returncode, none.stdout) == (2, "")
+    assert re.search(r"no network of timm has .resmet34. in its name; the nearest .*resnet34", none.stderr)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -269,6 +278,9 @@ def test_models_without_the_extra_names_it():
     assert "paper" in done.stdout
     assert "encoders need timm: pip install 'ushape[encoders]'" in done.stdout
     assert "resnet34" not in done.stdout
+    done = without_timm("models", "resnet")
+    assert done.returncode == 2
+    assert done.stderr.endswith("install it with: pip install 'ushape[encoders]'\n")
 
 
 @pytest.mark.parametrize("command", ["train", "predict"])

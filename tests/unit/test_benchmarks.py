@@ -173,3 +173,22 @@ def test_margins_are_of_medians_beside_the_larger_spread():
     ]
     assert list(margins(records)) == ["F1: ours - theirs: +0.0500 (spread over seeds 0.4000)"]
     assert list(margins(records[:3])) == [], "nothing to compare with"
+
+
+@pytest.mark.parametrize(
+    ("what", "theirs", "verdict"),
+    [
+        ("drive", 0.7, ", kept"),
+        ("drive", 0.75, ", NOT KEPT"),
+        ("camvid", 0.8, ", kept"),
+        ("camvid", 0.81, ", NOT KEPT"),
+    ],
+)
+def test_margins_say_whether_what_is_demanded_is_kept(what, theirs, verdict):
+    from encoders import NETWORKS, margins
+
+    of = dict(zip(NETWORKS, [(0.76, 0.8, 0.84), (0.6, 0.6, 0.6), (theirs,) * 3], strict=True))
+    records = [{"name": name, "scores": {"F1": score}} for name in NETWORKS for score in of[name]]
+    first, _, last = margins(records, what)
+    assert first == f"F1: ushape - smp: {0.8 - theirs:+.4f} (spread over seeds 0.0800){verdict}"
+    assert last == "F1: ushape - ushape, no full-resolution skip: +0.2000 (spread over seeds 0.0800)"

@@ -1,5 +1,9 @@
 """Encoders of timm and one of our own: sizes, weights, gradients, what is frozen, the paper's U as one."""
 
+import copy
+import weakref
+from collections import Counter
+
 import pytest
 import safetensors.torch
 import torch
@@ -7,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_encoder import Pyramid
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ushape import EncoderUNet, UNet
+from ushape.backends import PyTorchBackend
 from ushape.checkpoint import load_model, save_model
 from ushape.config import ClassInfo, EncoderUNetConfig, ModelHeader
 from ushape.errors import CheckpointError, ConfigError, ShapeError
@@ -126,6 +132,58 @@ def test_deep_supervision_scores_every_level():
     assert [tuple(one.shape) for one in logits] == [(1, 4, 37, 53)] * 5
 
 
+def test_maps_go_as_soon_as_they_have_been_used():
+    """When the finest level is scored, its own result is all that is left."""
+    network, maps, alive = network_of("resnet18").eval(), [], []
+    network.encoder.register_forward_hook(lambda m, i, output: maps.extend(map(weakref.ref, output)))
+    for block in network.decoder.expanding:
+        block.register_forward_hook(lambda m, i, output: maps.append(weakref.ref(output)))
+    network.score.register_forward_pre_hook(lambda m, i: alive.extend(one() is not None for one in maps))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 64, 64))
+    assert alive == 5 * [False] + 4 * [False] + [True]
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes that tensors hold together, and the most they ever did."""
+
+    def __init__(self):
+        super().__init__()
+        self.tensors, self.bytes, self.now, self.peak = Counter(), {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for one in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(one, torch.Tensor):
+                self.note(one)
+        return result
+
+    def note(self, tensor):
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()  # of all views alike
+        self.tensors[place] += 1
+        if self.tensors[place] == 1:
+            self.bytes[place] = storage.nbytes()
+            self.now += self.bytes[place]
+            self.peak = max(self.peak, self.now)
+        weakref.finalize(tensor, self.gone, place)
+
+    def gone(self, place):
+        self.tensors[place] -= 1
+        if not self.tensors[place]:
+            self.now -= self.bytes.pop(place)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", "vgg11_bn", "convnext_tiny"])
+def test_what_lives_at_once_takes_the_memory_that_is_planned_for_it(name):
+    """An estimate: it has to cover all maps, and what convolutions lay out anew, twice as much at most."""
+    backend = PyTorchBackend(EncoderUNet(name), "cpu", "fp32")
+    side = 256
+    with torch.no_grad(), Live() as live:
+        backend.network(torch.zeros(1, 1, side, side))
+    assert live.peak < backend.bytes_per_input_pixel * side**2 < 3 * live.peak
+
+
 class PaperEncoder(nn.Module):
     """The contracting path of a UNet, as a plain encoder of five maps."""
 
@@ -187,7 +245,6 @@ def test_filters_of_the_first_convolution_are_kept_for_any_channels(original, we
     for channel in range(channels):
         kept = original.conv1.weight[:, channel % 3] * 3 / channels
         torch.testing.assert_close(encoder.model.conv1.weight[:, channel], kept, rtol=1e-6, atol=0)
-    assert len(encoder.mean) == len(encoder.std) == channels
 
 
 def test_weights_of_a_pth_file_are_those_of_a_safetensors(tmp_path):
@@ -291,10 +348,58 @@ def test_frozen_levels_stay_and_the_rest_learns(name):
     assert all(key.removeprefix("model.").startswith(stem[name]) for key in frozen)
 
 
+def trained_weights(network):
+    return {name for name, weight in network.encoder.named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.parametrize("before", [(), ("first",), ("first", "second")])
+def test_an_encoder_that_is_frozen_already_is_frozen_further(before):
+    """A user may have frozen some of it, or all, and freezes once more."""
+    encoder = Pyramid()
+    for name in before:
+        getattr(encoder, name).requires_grad_(False)
+    network = EncoderUNet(encoder, 3, 4, width=4)
+    rest = set() if "second" in before else {"second.weight", "second.bias"}
+    for _ in range(2):
+        network.freeze_encoder(1)
+        assert trained_weights(network) == rest
+    network.freeze_encoder(2)
+    assert trained_weights(network) == set()
+
+
+def evaluating(network):
+    """Names of the batch norms of the encoder that are in evaluation mode."""
+    return {
+        name
+        for name, module in network.encoder.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and not module.training
+    }
+
+
+def test_frozen_batch_norms_stay_in_evaluation_mode_whatever_becomes_of_the_network():
+    network = network_of("resnet18")
+    network.freeze_encoder(1)
+    first = evaluating(network)
+    network.freeze_encoder(2)
+    both = evaluating(network.train())
+    assert {"model.bn1"} == first < both
+    copied = copy.deepcopy(network)
+    copied.encoder.model.bn1 = nn.BatchNorm2d(64).requires_grad_(False)  # another in its place
+    assert evaluating(copied.train()) == both
+
+
 def test_freezing_more_levels_than_there_are_is_refused(network):
     most = len(network.encoder.channels)
     with pytest.raises(ConfigError, match=rf"cannot freeze 9 levels .* it has {most}; .* 1 to {most}"):
         network.freeze_encoder(9)
+
+
+def test_a_compiled_network_computes_the_same():
+    """Traced as for any compiler; code for a processor would take g++ a minute."""
+    network, image = network_of("resnet18").eval(), torch.randn(1, 3, 50, 70)
+    compiled = torch.compile(network.forward, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image), network(image), rtol=0, atol=1e-5)
 
 
 def test_a_model_file_needs_nothing_but_itself(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from torch import nn
 
 from ushape import EncoderUNet
 from ushape.errors import ConfigError
-from ushape.models.encoders import normalization_of, require_maps
+from ushape.models.encoders import normalization_of, require_maps, timm_names
 from ushape.torchvision_operators import define_missing_operators
 
 define_missing_operators()
@@ -40,6 +40,30 @@ def test_maps_that_are_not_as_declared_are_refused(attribute, wrong):
     declared = r"Pyramid declares channels \(5, .\) and strides \(., 6\), .* 6 x 12 px"
     with pytest.raises(ConfigError, match=rf"{declared} becomes maps of 5 x 2 x 4, 7 x 1 x 2; declare what"):
         EncoderUNet(encoder, in_channels=3)
+
+
+class Flat(nn.Conv2d):
+    """One map, as large as the image: nothing to go down to."""
+
+    channels, strides = (8,), (1,)
+
+    def forward(self, image):
+        return [super().forward(image)]
+
+
+def test_an_encoder_of_one_map_at_full_size_is_refused():
+    with pytest.raises(ConfigError, match="encoder Flat gives one map, as large as the image; it must give"):
+        EncoderUNet(Flat(3, 8, kernel_size=1), in_channels=3)
+
+
+def test_names_of_timm_are_found_by_a_part_of_them():
+    found = timm_names("ResNet3")
+    assert "resnet34" in found
+    assert all("resnet3" in name and timm.is_model(name) for name in found)
+    with pytest.raises(
+        ConfigError, match=r"no network of timm has .resmet34. in its name; the nearest .*resnet34"
+    ):
+        timm_names("resmet34")
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,16 @@ def test_dice_of_four_pixels_by_hand():
     assert_close(loss, torch.tensor(1 - (first + second) / 2), rtol=1e-5, atol=1e-6)  # smoothed by 1e-5
 
 
+def test_a_class_that_an_image_does_not_show_costs_nearly_one():
+    """Of 30 pixels each is right with 0.98; the third class has 0.01 everywhere: 0.3 pixels in all."""
+    truth = torch.arange(30).reshape(1, 5, 6) % 2
+    probabilities = torch.full((1, 3, 5, 6), 0.01, dtype=torch.float64).scatter(1, truth[:, None], 0.98)
+    shown = 1 - (2 * 15 * 0.98 + 1e-5) / (15 * 0.98 + 15 * 0.01 + 15 + 1e-5)
+    absent = 0.3 / (0.3 + 1e-5)
+    expected = torch.tensor((2 * shown + absent) / 3, dtype=torch.float64)
+    assert_close(soft_dice(probabilities.log(), truth), expected, rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("classes", [1, 4])
 def test_losses_of_parts_add_up_to_that_of_the_batch(name, classes):

@@ -45,8 +45,9 @@ def batches(recipe: Recipe, augment_on: str, workers: int = 0, count: int = 4) -
     return [feed.on_after_batch_transfer(next(loader), 0) for _ in range(count)]
 
 
-def test_plain_tiles_are_the_same_on_the_device() -> None:
-    recipe = STILL.model_copy(update={"plain": 1.0})
+@pytest.mark.parametrize("separate", [None, False])
+def test_plain_tiles_are_the_same_on_the_device(separate: bool | None) -> None:
+    recipe = STILL.model_copy(update={"plain": 1.0, "separate": separate})
     for made, on_device in zip(batches(recipe, "cpu"), batches(recipe, "device"), strict=True):
         assert made["number"] == on_device["number"]
         assert torch.equal(made["classes"], on_device["classes"])

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_encoder import Pyramid
 from small_model import make_model
 
 import ushape
-from ushape import UNet
+from ushape import EncoderUNet, UNet
 from ushape.checkpoint import join_models, load_model, model_hash, read_header, save_model
-from ushape.config import Normalization, UNetConfig
+from ushape.config import EncoderUNetConfig, Normalization, UNetConfig
 from ushape.errors import ConfigError
 from ushape.training.budget import Budget
 from ushape.training.fine_tuning import in_words, slower, source_header, start_from
@@ -92,6 +93,24 @@ def test_the_optimiser_does_not_hold_what_is_frozen(source: Path) -> None:
     held = {id(p) for group in module.configure_optimizers().param_groups for p in group["params"]}
     names = {name for name, p in network.named_parameters() if id(p) not in held}
     assert names == {name for name in of_levels(network.state_dict(), 2) if name.endswith(("weight", "bias"))}
+
+
+def shares(network: EncoderUNet, part: torch.nn.Module) -> set[float]:
+    """Of the learning rate, that weights of a part are trained with."""
+    groups = TrainingModule(network, FAST, Budget(5, None), seed=0).configure_optimizers().param_groups
+    known = {id(weight): group["share"] for group in groups for weight in group["params"]}
+    return {known[id(weight)] for weight in part.parameters()}
+
+
+def test_an_encoder_that_comes_from_a_model_is_changed_less(tmp_path: Path) -> None:
+    config = EncoderUNetConfig(encoder="Pyramid", width=2)
+    header = make_model()[1].model_copy(update={"architecture": config})
+    save_model(tmp_path / "m.safetensors", EncoderUNet(Pyramid(1), width=2), header)
+    network = EncoderUNet(Pyramid(1), width=2)
+    assert shares(network, network) == {1.0}
+    start_from(network, tmp_path / "m.safetensors", None, Pyramid(1))
+    assert shares(network, network.encoder) == {FAST.encoder_share} == {0.3}
+    assert shares(network, network.decoder) == {1.0}
 
 
 def test_frozen_levels_stay_in_evaluation_mode() -> None:

@@ -2,17 +2,23 @@
 
 import logging
 import re
+import sys
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ushape import UNet
+from ushape import EncoderUNet, UNet
+from ushape.backends import PyTorchBackend
 from ushape.errors import ConfigError
 from ushape.training import FAST, train
-from ushape.training.loop import without_chatter
+from ushape.training.loop import CommonBatchNorms, lightning, trainer_for, without_chatter
 from ushape.training.progress import ProgressLines
 
 
@@ -92,3 +98,66 @@ def test_too_little_memory_is_said_in_a_line_with_what_takes_less(
     assert f"(--width, --model), {fix} " in str(raised.value)
     assert str(raised.value).endswith(" (docs/recipes.md), or --device cpu")
     assert train(discs, tmp_path / "run", **options).steps == 1, "its folder is free again"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (
+            {"model": "mobilenetv3_small_100", "pretrained": False},
+            r"layer `encoder\.model\.blocks\.0\.0\.se` looks at the whole image at once, .* equal it",
+        ),
+        ({"width": 2}, "0 MB are left for a tile, the smallest one takes .* MB"),
+    ],
+)
+def test_a_validation_that_cannot_be_computed_advises_nothing_of_predict(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setattr(PyTorchBackend, "available_memory", lambda self: 0)
+    said = f"^a validation cannot be computed: {reason}; give smaller images, or use another network"
+    with pytest.raises(ConfigError, match=said):
+        train(discs, tmp_path / "run", steps=1, device="cpu", **options)
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+
+
+def outputs_before_and_after(network: nn.Module) -> list[torch.Tensor]:
+    """Without and with common batch norms, in evaluation mode, in which they work on a CPU, too."""
+    image = torch.randn(1, 1, 188, 188, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = network.eval()(image)
+        assert CommonBatchNorms().apply(network) is network
+        assert all(type(module).__name__.startswith("SyncBatchNorm") for module in batch_norms(network))
+        return [before, network(image)]
+
+
+def test_common_batch_norms_keep_the_activations_of_timm() -> None:
+    network = EncoderUNet("mobilenetv3_small_100", width=2)
+    network.freeze_encoder(1)
+    trained = [module.training for module in batch_norms(network)]
+    assert torch.equal(*outputs_before_and_after(network))
+    network.train()
+    assert [module.training for module in batch_norms(network)] == trained, "what is frozen stays frozen"
+    assert {True, False} == set(trained)
+
+
+def test_common_batch_norms_need_no_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert torch.equal(*outputs_before_and_after(UNet(width=2, norm="batch")))
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "are_common"), [("cuda", 2, True), ("cuda", 1, False), ("cpu", 2, False)]
+)
+def test_batch_norms_are_common_to_several_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, devices: int, are_common: bool
+) -> None:
+    """What Lightning is told: it makes no trainer for GPUs that are not there."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(lightning, "Trainer", lambda **options: told.update(options))
+    backend = SimpleNamespace(device=torch.device(device), precision="fp32")
+    trainer_for(tmp_path, backend, [], devices, 1)
+    assert any(isinstance(one, CommonBatchNorms) for one in told["plugins"]) == are_common
+    assert not told.get("sync_batchnorm"), "that would convert them by itself"

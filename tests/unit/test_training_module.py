@@ -11,6 +11,7 @@ import torch
 from ushape import UNet
 from ushape.backends import PyTorchBackend, compiles
 from ushape.errors import ConfigError
+from ushape.loss import counted
 from ushape.training.budget import Budget
 from ushape.training.loop import lightning, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
@@ -96,6 +97,15 @@ def test_a_compiled_network_takes_the_same_steps(tmp_path: Path, monkeypatch: py
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     # Decomposed operations may round float32 differently.
     assert worst_difference(plain, compiled) < 1e-6
+
+
+def test_each_coarser_level_counts_half_as_much_as_the_one_above() -> None:
+    module = TrainingModule(UNet(width=2, depth=1), PAPER, Budget(STEPS, None), seed=0)
+    _, _, classes, weights = batch(0).values()
+    levels = [torch.randn(5, 2, 12, 12, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    told = classes, weights, counted(classes, weights)
+    first, second, third = (module._loss(level, *told) for level in levels)
+    torch.testing.assert_close(module._loss(levels, *told), (first + second / 2 + third / 4) / 1.75)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_words(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
+from PIL import Image
 from small_encoder import Pyramid
 from small_model import make_model
 
@@ -15,6 +17,7 @@ from ushape.checkpoint import load_model, read_header, save_model
 from ushape.config import EncoderUNetConfig, UNetConfig
 from ushape.errors import ConfigError
 from ushape.training import FAST, train_folds
+from ushape.training.recipe import architecture
 
 OPTIONS = {"steps": 2, "device": "cpu"}
 DECODER = EncoderUNetConfig(encoder="mine", width=2, up="resize", full_resolution=False)
@@ -58,6 +61,19 @@ def test_a_description_says_what_is_built_on_it(discs: Path, tmp_path: Path, enc
     assert {type(module).__name__ for module in network.decoder.modules()}.isdisjoint({"ConvTranspose2d"})
 
 
+def test_what_a_description_does_not_say_the_recipe_does(
+    discs: Path, tmp_path: Path, encoder: Pyramid
+) -> None:
+    own = FAST.model_copy(update={"deep_supervision": True, "dropout": 0.25})
+    result = ushape.train(discs, tmp_path, model=DECODER, encoder=encoder, recipe=own, **OPTIONS)
+    decided = {"deep_supervision": True, "dropout": 0.25}
+    assert read_header(result.last).architecture == DECODER.model_copy(update=decided)
+    (coarse,) = load_model(result.last, encoder=encoder)[0].coarse_scores
+    assert coarse.bias.all(), "they start at 0, and move where the level is scored"
+    said = DECODER.model_copy(update={"deep_supervision": False, "dropout": 0.0})
+    assert architecture(own, said, None, 1, 2, encoder) == said
+
+
 def test_trained_weights_are_changed_less(discs: Path, tmp_path: Path, encoder: Pyramid) -> None:
     still = FAST.model_copy(update={"encoder_share": 0.0})
     before = encoder.state_dict()
@@ -80,6 +96,23 @@ def test_a_run_starts_from_such_a_model_and_goes_on(discs: Path, tmp_path: Path,
     assert (second.steps, again.steps) == (1, 2)
     kept = weights_of(again.last, other)
     assert changed(weights_of(first.last, other), kept) == set(), "frozen, and not those of `other`"
+
+
+def test_images_of_five_channels_are_trained_on_and_predicted(discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "masks").symlink_to(discs / "masks")
+    for path in (discs / "images").iterdir():
+        with Image.open(path) as image:
+            channels = np.stack([np.roll(image, shift, 0) for shift in range(5)])
+        place = tmp_path / "data" / "images" / f"{path.stem}.tif"
+        tifffile.imwrite(place, channels, photometric="minisblack", metadata={"axes": "CYX"})
+    encoder = Pyramid(in_channels=5)
+    result = ushape.train(tmp_path / "data", tmp_path / "run", encoder=encoder, width=2, **OPTIONS)
+    assert read_header(result.model).architecture.in_channels == 5
+    segmenter = Segmenter.load(result.model, encoder=encoder, device="cpu")
+    found, expected = segmenter(place), segmenter(channels, axes="CYX")
+    assert found.probabilities.shape == (2, 96, 120)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ def test_the_paper_recipe_is_the_papers() -> None:
     assert PAPER.optimizer == "sgd"
     assert PAPER.momentum == 0.99
     assert (PAPER.tile, PAPER.tiles) == (572, 1)
-    assert PAPER.norm is None
+    assert (PAPER.norm, PAPER.weight_decay) == (None, 0.0)
+    assert PAPER.interpolation == "linear"
     assert (PAPER.border_w0, PAPER.border_sigma_px) == (10.0, 5.0)
     assert (PAPER.elastic_std_px, PAPER.grid, PAPER.spline) == (10.0, 3, "interpolating")
     assert PAPER.class_power == 1.0

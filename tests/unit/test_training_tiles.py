@@ -13,7 +13,7 @@ from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
 from ushape.training.feed import TileData, share_of_step
 from ushape.training.recipe import FAST, Recipe
-from ushape.training.tiles import Tile, TileDataset, tile_size
+from ushape.training.tiles import Tile, TileDataset, parted, tile_size
 
 GEOMETRY = UNet(width=1, depth=2).geometry
 PLAIN = FAST.model_copy(update={"grey": GreyValues(0, 0, 0, 0, 0), "tile": 108})
@@ -54,6 +54,18 @@ def test_each_round_shows_every_image_once() -> None:
     tiles = dataset()
     for turn in range(5):
         assert {tiles._image_of(2 * turn), tiles._image_of(2 * turn + 1)} == {0, 1}
+
+
+def test_tiles_lie_anywhere_with_a_quarter_at_most_beyond_the_image() -> None:
+    tiles = dataset()
+    drawn = [tiles.draw(number) for number in range(400)]
+    for axis, side in enumerate((150, 160)):
+        centers = np.array([draw.center[axis] for draw in drawn])
+        reach = tiles.size_out / 4
+        assert reach - 0.5 <= centers.min() < reach + 3
+        assert side - reach - 3 < centers.max() <= side - reach + 0.5
+        assert (centers % 1 == 0.5).all(), "between two pixels"
+        assert abs(centers.mean() - side / 2) < 5  # of 400 draws, whose mean has a deviation of 1.5
 
 
 def test_lengths_and_noise_count_in_pixels_of_the_network() -> None:
@@ -111,6 +123,50 @@ def test_the_class_power_of_a_recipe_weighs_the_classes(power: float) -> None:
     (of_background,), (of_objects,) = (tile["weights"][tile["classes"] == n].unique() for n in (0, 1))
     # One division in float32.
     assert float(of_objects / of_background) == pytest.approx((background / objects) ** power, rel=1e-6)
+
+
+def cells_of_two_kinds(seed: int) -> Sample:
+    """Two cells of a kind, a cell of another that touches the second, pixels that do not count."""
+    objects = np.zeros((150, 160), np.int32)
+    objects[40:110, 20:60], objects[40:110, 64:100], objects[40:110, 100:140] = 1, 1, 2
+    objects[:20] = 3
+    table = np.array([0, 1, 2, IGNORE], np.uint8)
+    return Sample(f"k{seed}", np.zeros((1, *objects.shape), np.float32), objects, table)
+
+
+def test_parts_of_classes_are_objects() -> None:
+    before = cells_of_two_kinds(0)
+    found = parted(before)
+    np.testing.assert_array_equal(found.classes, before.classes)
+    ids = [found.objects[row, column] for row, column in ((0, 0), (50, 30), (50, 80), (50, 120), (30, 30))]
+    assert len(set(ids)) == 5
+    assert ids[-1] == 0
+    assert sorted(found.object_class[ids]) == [0, 1, 1, 2, IGNORE]
+
+
+@pytest.mark.parametrize("separate", [None, False, True])
+def test_cells_of_several_kinds_are_kept_apart_where_that_is_wanted(separate: bool | None) -> None:
+    recipe = PLAIN.model_copy(update={"plain": 1.0, "separate": separate})
+    tiles = dataset(samples=cells_of_two_kinds, recipe=recipe)
+    batch = [tiles[number] for number in range(12)]
+    classes = torch.stack([tile["classes"] for tile in batch])
+    weights = torch.stack([tile["weights"] for tile in batch])
+    heaviest = weights[classes == 0].max()  # between the cells of one kind, 4 px from each other
+    touch = (classes[:, :, 1:] + classes[:, :, :-1] == 3).any() or (
+        classes[:, 1:] + classes[:, :-1] == 3
+    ).any()
+    if separate:
+        assert not touch
+        assert heaviest > tiles.balance[0] + 5  # eq. 2: 10 exp(-5**2 / 50) is 6, in the gap 8
+    else:
+        assert touch
+        assert heaviest == tiles.balance[0]
+    assert (weights[classes == IGNORE] == 0).all()
+
+
+def test_one_kind_of_cells_need_not_be_kept_apart() -> None:
+    tiles = dataset(recipe=PLAIN.model_copy(update={"separate": False}))
+    assert set(torch.unique(tiles[0]["weights"]).tolist()) <= set(tiles.balance.tolist())
 
 
 def test_half_of_the_tiles_show_pixels_as_they_are() -> None:

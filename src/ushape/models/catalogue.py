@@ -19,7 +19,7 @@ _OWN = {
 
 def render() -> Table:
     """Write a row for each network: name, parameters, operations per megapixel of the image, of 1 channel."""
-    words = "most other names of timm with a feature list work, too"
+    words = "most other names of timm work, too; `ushape models PATTERN` lists those with PATTERN in them"
     if importlib.util.find_spec("timm") is None:
         words = "encoders need timm: pip install 'ushape[encoders]'"
     caption = Text(words, style="table.caption")  # as markup, [encoders] would be a style

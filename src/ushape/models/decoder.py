@@ -87,29 +87,32 @@ class Decoder(nn.Module):
             for skip, width in zip(channels, widths, strict=False)
         )
 
-    def forward(self, features: Sequence[Tensor | None]) -> list[Tensor]:
+    def forward(self, features: list[Tensor | None], *, all_levels: bool = False) -> list[Tensor]:
         """Go up the U.
 
         Parameters
         ----------
-        features : sequence of Tensor, shapes (N, channels[i], H / strides[i], W / strides[i])
-            Maps of the encoder, from fine to coarse; None where a level has no skip.
+        features : list of Tensor, shapes (N, channels[i], H / strides[i], W / strides[i])
+            Maps of the encoder, from fine to coarse; None where a level has no skip. It is emptied, so that
+            a map lives no longer than it is needed.
+        all_levels : bool
+            Whether to keep the results of coarser levels, too.
 
         Returns
         -------
         list of Tensor, shapes (N, widths[i], ...)
-            The result of each level but the coarsest, from fine to coarse.
+            The result of the finest level; with `all_levels` of each but the coarsest, from fine to coarse.
         """
-        coarsest = features[-1]
-        assert coarsest is not None
-        x = self.dropout(coarsest)
+        x: Tensor = self.dropout(features.pop())
         results: list[Tensor] = []
         for level in reversed(range(len(self.up))):
-            x, skip = self.up[level](x), features[level]
+            x, skip = self.up[level](x), features.pop()
             if skip is not None:
                 if level == len(self.up) - 1:
                     skip = self.dropout(skip)
                 x = torch.cat([crop(skip, like=x), x], dim=1)
+            del skip  # or it would live on while the level is computed
             x = self.expanding[level](x)
-            results.insert(0, x)
+            if all_levels or level == 0:
+                results.insert(0, x)
         return results

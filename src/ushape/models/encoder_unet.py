@@ -21,8 +21,11 @@ from ushape.errors import ConfigError, ShapeError
 from ushape.geometry import PaddedGeometry
 from ushape.models.decoder import Decoder, Up
 from ushape.models.encoders import TimmEncoder, Weights, require_maps
-from ushape.models.reach import reach
+from ushape.models.reach import evaluated, reach
 from ushape.models.unet import DoubleConv, Norm
+
+_IN_HAND = 3
+"""Maps of a level that an encoder has at once: before a convolution, behind it, and normalised."""
 
 
 class Stem(nn.Module):
@@ -134,8 +137,8 @@ class EncoderUNet(nn.Module):
         self.score = nn.Conv2d(widths[0], classes, kernel_size=1)
         coarser = widths[1:] if deep_supervision else []
         self.coarse_scores = nn.ModuleList(nn.Conv2d(w, classes, kernel_size=1) for w in coarser)
-        self.top_channels: tuple[int, int] = (channels[0] + widths[0], widths[0])
-        self._frozen: list[nn.Module] = []
+        # Where memory peaks: channels of a concatenation at full resolution, and after its convolutions.
+        self.top_channels: tuple[int, int] = (_peak(channels, strides, widths), widths[0])
         for part in (self.stem, self.decoder, self.score, self.coarse_scores):
             if part is not None:
                 _draw_weights(part)
@@ -172,7 +175,7 @@ class EncoderUNet(nn.Module):
         The first are those of `forward`; without `deep_supervision` there are no others.
         """
         height, width = image.shape[-2:]
-        finest, *coarser = self._maps(image)
+        finest, *coarser = self._maps(image, all_levels=True)
         logits = [self.score(finest)]
         for score, features in zip(self.coarse_scores, coarser, strict=False):
             logits.append(
@@ -199,22 +202,16 @@ class EncoderUNet(nn.Module):
                 f"cannot freeze {levels} levels of the encoder, it has {most}; give --freeze-encoder 1 to "
                 f"{most}"
             )
-        first = self._before(levels)
-        for parameter in first:
-            parameter.requires_grad_(False)
-        ids = {id(parameter) for parameter in first}
-        self._frozen = [
-            module
-            for module in self.encoder.modules()
-            if any(id(parameter) in ids for parameter in module.parameters(recurse=False))
-        ]
+        for weight in self._before(levels):
+            weight.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EncoderUNet":
         """Put the network into training or evaluation mode; what is frozen is always in the latter."""
         super().train(mode)
-        for module in self._frozen:
-            module.eval()
+        for module in self.encoder.modules():  # as they are now: batch norms may have been converted
+            if _is_frozen(module):
+                module.eval()
         return self
 
     @property
@@ -232,23 +229,27 @@ class EncoderUNet(nn.Module):
             expected = f"(N, {self.in_channels}, height, width)"
             raise ShapeError(f"input shape {tuple(image.shape)} is not valid; expected {expected}")
 
-    def _maps(self, image: Tensor) -> list[Tensor]:
-        """Results of the levels of the expanding path, from fine to coarse, of the continued image."""
+    def _maps(self, image: Tensor, *, all_levels: bool = False) -> list[Tensor]:
+        """Result of the finest level of the expanding path, or of all, from fine to coarse."""
         self.require_valid(image)
         height, width = image.shape[-2:]
         image = functional.pad(image, (0, -width % self.period, 0, -height % self.period))
-        above = [None] * self._levels_above if self.stem is None else self.stem(image)
-        maps: list[Tensor] = self.decoder([*above, *self.encoder(image)])
+        features: list[Tensor | None] = [None] * self._levels_above if self.stem is None else self.stem(image)
+        features += self.encoder(image)
+        maps: list[Tensor] = self.decoder(features, all_levels=all_levels)
         return maps
 
     def _before(self, levels: int) -> list[nn.Parameter]:
-        """Weights that the first feature maps of the encoder depend on."""
-        was_training, weights = self.training, [p for p in self.encoder.parameters() if p.requires_grad]
-        self.eval()
+        """Weights that the first feature maps of the encoder depend on, whether they are trained or not."""
+        weights = list(self.encoder.parameters())
+        are_trained = [weight.requires_grad for weight in weights]
+        self.encoder.requires_grad_(True)
         image = weights[0].new_zeros(1, self.in_channels, 2 * self.period, 2 * self.period)
-        total = torch.stack([m.sum() for m in list(self.encoder(image))[:levels]]).sum()
+        with evaluated(self.encoder):
+            total = torch.stack([one.sum() for one in list(self.encoder(image))[:levels]]).sum()
         gradients = torch.autograd.grad(total, weights, allow_unused=True)
-        self.train(was_training)
+        for weight, is_trained in zip(weights, are_trained, strict=True):
+            weight.requires_grad_(is_trained)
         return [weight for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None]
 
 
@@ -268,6 +269,26 @@ def _encoder(encoder: str | nn.Module, in_channels: int, pretrained: Weights) ->
         )
     require_maps(encoder, name, in_channels)
     return encoder  # type: ignore[return-value]  # any that has channels and strides is used as one of timm's
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether a module has weights of its own, of which none is trained."""
+    weights = list(module.parameters(recurse=False))
+    return bool(weights) and not any(weight.requires_grad for weight in weights)
+
+
+def _peak(channels: Sequence[int], strides: Sequence[int], widths: Sequence[int]) -> int:
+    """Estimate what lives at once where memory peaks, as channels of a concatenation at full resolution.
+
+    While a level is computed, the maps of finer ones wait for the expanding path. They, and what an encoder
+    has in hand at a level, count half: backends take a concatenation to be there twice or more.
+    """
+    peak = waiting = 0.0
+    for skip, stride, width in zip(channels, strides, [*widths, 0], strict=True):
+        own, above = skip / stride**2, width / stride**2
+        peak = max(peak, own + above + waiting / 2, (_IN_HAND * own + waiting) / 2)
+        waiting += own
+    return math.ceil(peak)
 
 
 def _draw_weights(part: nn.Module) -> None:

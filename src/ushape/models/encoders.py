@@ -75,8 +75,6 @@ class TimmEncoder(nn.Module):
     ----------
     channels, strides : tuple of int
         Of the feature maps, from fine to coarse.
-    mean, std : tuple of float
-        Per channel: by what the network was trained to have its images, in grey values 0 to 1, normalised.
 
     Raises
     ------
@@ -92,7 +90,6 @@ class TimmEncoder(nn.Module):
         self.model = _create(name, in_channels, weights)
         self.channels = tuple(self.model.feature_info.channels())
         self.strides = tuple(self.model.feature_info.reduction())
-        self.mean, self.std = _grey_values(self.model.pretrained_cfg, in_channels)
         self._is_channels_last = "NHWC" in str(getattr(self.model, "output_fmt", ""))
         require_maps(self, name, in_channels)
 
@@ -136,6 +133,11 @@ def require_pyramid(encoder: Encoder, name: str) -> None:
             f"encoder {name} gives maps of {sizes} of the size, and not each smaller than the one before by "
             "a whole factor; take another, such as resnet34"
         )
+    if strides[-1] == 1:
+        raise ConfigError(
+            f"encoder {name} gives one map, as large as the image; it must give smaller ones, too, as "
+            "resnet34 does"
+        )
 
 
 def require_maps(encoder: Any, name: str, in_channels: int) -> None:
@@ -165,9 +167,19 @@ def require_maps(encoder: Any, name: str, in_channels: int) -> None:
         )
 
 
-def timm_names(pattern: str = "") -> list[str]:
-    """Names that timm knows, those that contain `pattern`."""
-    return [name for name in _timm().list_models() if pattern in name]
+def timm_names(pattern: str) -> list[str]:
+    """List the names of timm that contain `pattern`, in capitals or not.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, with the nearest ones, or timm is missing.
+    """
+    names = _timm().list_models()
+    found = [name for name in names if pattern.lower() in name]
+    if not found:
+        raise ConfigError(f"no network of timm has {pattern!r} in its name; {_nearest(pattern, names)}")
+    return found
 
 
 def require_known(name: str, others: Sequence[str] = ()) -> None:
@@ -178,9 +190,13 @@ def require_known(name: str, others: Sequence[str] = ()) -> None:
     if timm.is_model(name):
         _require_tag(name)
         return
-    near = difflib.get_close_matches(name.lower(), [*others, *timm.list_models()], n=3, cutoff=0.5)
-    hint = f"the nearest names are {', '.join(near)}" if near else f"there are {', '.join(SUGGESTED)}, ..."
-    raise ConfigError(f"no model {name!r}; {hint} (see `ushape models`)")
+    nearest = _nearest(name, [*others, *timm.list_models()])
+    raise ConfigError(f"no model {name!r}; {nearest} (see `ushape models`)")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    return f"the nearest names are {', '.join(near)}" if near else f"there are {', '.join(SUGGESTED)}, ..."
 
 
 def _require_tag(name: str) -> None:

@@ -78,7 +78,7 @@ class DeviceTiles:
             torch.stack(ids),
             torch.stack(classes),
             self.weight_of_class,
-            separate=len(data.balance) == 2,
+            separate=data.separate,
             w0=recipe.border_w0,
             sigma_px=recipe.border_sigma_px,
             crop=data.tail,

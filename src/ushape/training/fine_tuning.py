@@ -9,7 +9,7 @@ from torch import nn
 from ushape.checkpoint import load_model, model_hash, read_header
 from ushape.config import Architecture, ModelHeader, UNetConfig
 from ushape.errors import ConfigError
-from ushape.models import Member
+from ushape.models import EncoderUNet, Member
 from ushape.models.encoders import Weights, require_file
 from ushape.training.recipe import OWN_MODELS, Recipe
 
@@ -52,6 +52,8 @@ def start_from(
 ) -> None:
     """Take the weights of a model over, as far as they fit, and freeze levels of the contracting path.
 
+    An encoder is then one with trained weights, wherever they come from: a recipe changes them less.
+
     Raises
     ------
     ConfigError
@@ -60,6 +62,8 @@ def start_from(
     source, own = load_model(path, encoder=encoder)[0].state_dict(), network.state_dict()
     # The last layer stays as it was drawn where the number of classes differs.
     network.load_state_dict(own | {name: t for name, t in source.items() if t.shape == own[name].shape})
+    if isinstance(network, EncoderUNet):
+        network.is_pretrained = True
     if freeze_encoder is not None:
         network.freeze_encoder(freeze_encoder)
 

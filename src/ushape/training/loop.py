@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -9,14 +10,17 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from ushape.backends import PyTorchBackend
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, TilingError
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO
 from ushape.training.processes import environment, is_first
@@ -31,24 +35,44 @@ def trainer_for(
 ) -> lightning.Trainer:
     """Set up Lightning for the device and precision of `backend`; the run ends itself."""
     is_cuda, are_several = backend.device.type == "cuda", devices * nodes > 1
+    plugins: list[Any] = [SafeCheckpointIO(), environment(devices)]
+    if is_cuda and are_several:  # PyTorch has none for the CPU
+        plugins.append(CommonBatchNorms())
     return lightning.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[backend.device.type],
         devices=[backend.device.index or 0] if is_cuda and not are_several else devices,
         num_nodes=nodes,
         strategy=DDPStrategy(timeout=_PATIENCE) if are_several else "auto",
-        sync_batchnorm=is_cuda and are_several,  # PyTorch has none for the CPU
         use_distributed_sampler=False,  # tiles are shared out by their numbers
         precision="bf16-mixed" if backend.precision == "bf16" else "32-true",
         max_epochs=-1,
         logger=TensorBoardLogger(str(output), name="", version=""),
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO(), environment(devices)],
+        plugins=plugins,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,  # nothing goes that way, but Lightning warns of runs shorter than that
         num_sanity_val_steps=0,
     )
+
+
+class CommonBatchNorms(LayerSync):
+    """Has batch norms take their statistics over the tiles of all processes.
+
+    Not left to Lightning, whose conversion loses the activations that timm's batch norms hold.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Convert all batch norms below `model`, in place; in evaluation mode they give what they gave."""
+        timm: Any = sys.modules.get("timm")  # where it is not imported, no layer is of it
+        convert: Any = timm.layers if timm else nn.SyncBatchNorm
+        converted: nn.Module = convert.convert_sync_batchnorm(model)
+        return converted
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Leave them: after a run nothing is computed with them."""
+        return model
 
 
 def take_sigterm_for_ctrl_c() -> None:
@@ -83,12 +107,18 @@ def without_chatter() -> Iterator[None]:
 
 @contextmanager
 def within_memory(recipe: Recipe, tiles: int, size: int) -> Iterator[None]:
-    """Say what takes less memory, if a GPU has too little for a step of so many tiles of `size` pixels.
+    """Say what takes less memory, if there is too little for a step of so many tiles, or for a validation.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    tiles, size : int
+        Of a step: their number, and height and width in pixels.
 
     Raises
     ------
     ConfigError
-        In place of PyTorch's error.
+        In place of PyTorch's error, and of one that advises options of `predict`.
     """
     try:
         yield
@@ -99,6 +129,12 @@ def within_memory(recipe: Recipe, tiles: int, size: int) -> Iterator[None]:
         raise ConfigError(
             f"the GPU has not enough memory for {what} of {size} x {size} px a step; use a narrower "
             f"network (--width, --model), a recipe {less} (docs/recipes.md), or --device cpu"
+        ) from error
+    except TilingError as error:
+        what = str(error).partition("; ")[0]  # the advice behind it is for `predict`
+        raise ConfigError(
+            f"a validation cannot be computed: {what}; give smaller images, or use another network (--width, "
+            "--model resnet34)"
         ) from error
 
 

@@ -48,6 +48,10 @@ class Recipe(Frozen):
         `ushape.weight_map.targets`.
     border_w0, border_sigma_px : float
         Border weight map, Ronneberger 2015, eq. 2; the later form has numbers of its own.
+    separate : bool or None
+        Whether touching objects are kept apart, by gap and border weights; None: where there is one class of
+        them. True with more classes: the first is the background, and each connected part of another class
+        is an object. That suits cells of several kinds, not streets.
     class_power : float
         How far w_c balances the classes: 1 wholly, 0 not at all; see `weight_map.class_balance`. The later
         form has no w_c.
@@ -100,6 +104,7 @@ class Recipe(Frozen):
     border: Literal["ronneberger", "falk"] = "ronneberger"
     border_w0: float = 10.0
     border_sigma_px: float = 5.0
+    separate: bool | None = None
     class_power: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     elastic_std_px: float = 10.0
     grid: int = 3
@@ -118,6 +123,11 @@ class Recipe(Frozen):
     def _can_be_drawn(self) -> Self:
         self.deformation(generator(0, 0))
         return self
+
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether the loss weights classes by w_c: the later form of the weights and Dice do not."""
+        return self.border == "ronneberger" and self.loss != "dice"
 
     def decided(self, *, has_top: bool, areas: bool) -> Self:
         """Fill in what the recipe leaves to the images: whether they have a top, whether areas matter."""
@@ -226,7 +236,8 @@ def architecture(
         Decides where `model` is "auto".
     model : str, UNetConfig or EncoderUNetConfig
         "auto", "paper", always the published network, whatever the recipe, "released"; or an encoder of timm;
-        or all but the channels and classes of a network.
+        or all but the channels and classes of a network. Dropout and deep supervision of one with an encoder
+        are the recipe's where it does not say them.
     width : int or None
         Narrower (or wider) than the recipe or the model says.
     in_channels, classes : int
@@ -241,7 +252,8 @@ def architecture(
     """
     _require_one_network(model, width, encoder)
     if not isinstance(model, str):
-        return model.model_copy(update={"in_channels": in_channels, "classes": classes})
+        data = {"in_channels": in_channels, "classes": classes}
+        return model.model_copy(update=_left_to_the_recipe(recipe, model) | data)
     if encoder is not None:
         return _with_encoder(type(encoder).__name__, recipe, width, in_channels, classes)
     if model == "released":
@@ -283,6 +295,12 @@ def _require_one_network(model: str | Architecture, width: int | None, encoder: 
         raise ConfigError(f"encoder={type(encoder).__name__}: model=UNetConfig(...) has none; drop one")
     if isinstance(model, str) and model != "auto":
         raise ConfigError(f"encoder={type(encoder).__name__}: model={model!r} has its own; drop one")
+
+
+def _left_to_the_recipe(recipe: Recipe, model: Architecture) -> dict[str, object]:
+    """What the description of a network with an encoder leaves out, and a recipe decides."""
+    names = () if isinstance(model, UNetConfig) else ("dropout", "deep_supervision")
+    return {name: vars(recipe)[name] for name in names if name not in model.model_fields_set}
 
 
 def _with_encoder(

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ushape import augment, weight_map
-from ushape.config import Normalization
+from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
 from ushape.geometry import Geometry
 from ushape.training.recipe import DEGRADED, Recipe
@@ -54,6 +54,16 @@ def class_weights(samples: Sequence[Sample], classes: int, power: float) -> Arra
     return weight_map.class_balance(counts[:classes], power=power)
 
 
+def parted(sample: Sample) -> Sample:
+    """Make each connected part (8 neighbours) of each class but the first an object of its own."""
+    import cc3d
+
+    parts, count = cc3d.connected_components(sample.classes, connectivity=8, return_N=True)
+    object_class = np.zeros(count + 1, np.uint8)
+    object_class[parts] = sample.classes
+    return replace(sample, objects=parts.astype(np.int32), object_class=object_class)
+
+
 class TileDataset(Dataset[Tile]):
     """Augmented tiles of annotated images, by global sample number.
 
@@ -79,10 +89,12 @@ class TileDataset(Dataset[Tile]):
         *,
         seed: int,
     ) -> None:
-        self.samples, self.recipe, self.geometry, self.seed = samples, recipe, geometry, seed
+        self.recipe, self.geometry, self.seed = recipe, geometry, seed
         self.images = [normalization.apply(sample.image) for sample in samples]
-        classes = max(int(s.object_class[s.object_class != 255].max()) for s in samples) + 1
+        classes = max(int(s.object_class[s.object_class != IGNORE].max()) for s in samples) + 1
         self.balance = class_weights(samples, classes, recipe.class_power)
+        self.separate = classes == 2 if recipe.separate is None else recipe.separate
+        self.samples = [*map(parted, samples)] if self.separate and classes > 2 else samples
         self.size_in, self.tiles_per_step = tile_size(
             [s.objects.shape for s in samples], recipe.tile * geometry.shrink, geometry
         )
@@ -116,7 +128,7 @@ class TileDataset(Dataset[Tile]):
             ids,
             sample.object_class,
             self.balance,
-            separate=len(self.balance) == 2,
+            separate=self.separate,
             border=self.recipe.border,
             w0=self.recipe.border_w0,
             sigma_px=self.recipe.border_sigma_px,
