@@ -255,6 +255,32 @@ def test_a_run_ends_as_soon_as_the_score_is_reached(discs: Path, ushape, tmp_pat
 
 
 @pytest.mark.usefixtures("ctrl_c_at_its_default")
+@pytest.mark.parametrize("goal", ["fewer steps", "a score that is reached"])
+def test_a_stopped_run_that_is_to_end_where_it_stands_is_finished(
+    discs: Path, ushape, tmp_path: Path, goal: str
+) -> None:
+    words = [discs, "--output", tmp_path / "run", "--steps", 1000, *SMALL]
+    with training(*words) as process:
+        wait_for(tmp_path / "run" / "checkpoint" / "state.json", process)
+        process.send_signal(signal.SIGKILL)
+    page = tmp_path / "run" / "report.html"
+    assert not page.exists()
+    if goal == "fewer steps":
+        words[words.index(1000)] = 1
+    else:
+        words += ["--until", "accuracy=0.05"]
+    done = ushape("train", *words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "probabilities, calibrated on" in done.stdout
+    assert read_header(tmp_path / "run" / "model.safetensors").temperature != 1
+    before = page.read_bytes()
+    assert b"What probabilities are worth" in before
+    again = ushape("train", *words, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert page.read_bytes() == before, "nothing was computed that could be shown"
+
+
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
 def test_two_processes_stop_at_one_ctrl_c_and_go_on(discs: Path, ushape, tmp_path: Path) -> None:
     words = [discs, "--output", tmp_path / "run", "--steps", 1000, "--devices", 2, *SMALL]
     with training(*words) as process:

@@ -78,7 +78,7 @@ def test_what_probabilities_are_worth_is_shown_before_and_after_calibration(
     write_page(tmp_path, calibrated, HISTORY, best, reliability=lines)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "temperature 0.8, fitted on training images" in html
-    assert "0.0510 without, 0.0120 with it" in html
+    assert "0.0510 before the fit, 0.0120 after it" in html
     assert "taken back" not in html
     write_page(
         tmp_path, calibrated.model_copy(update={"class_bias": (1.0, -1.0)}), HISTORY, best, reliability=lines

@@ -60,6 +60,19 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path, left: str) -> 
     assert same(STATE, checkpoints.load_checkpoint(tmp_path / "checkpoint"))
 
 
+def test_what_a_kill_left_half_written_is_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        SafeCheckpointIO().save_checkpoint(STATE, tmp_path / "checkpoint")
+    assert (tmp_path / "checkpoint.new").is_dir()
+    assert not newest_whole(tmp_path / "checkpoint").exists()
+
+
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
     checkpoints = SafeCheckpointIO()
     checkpoints.save_checkpoint(STATE, tmp_path / "checkpoint")

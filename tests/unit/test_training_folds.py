@@ -16,7 +16,7 @@ from ushape.checkpoint import load_model, model_hash, read_header
 from ushape.config import Calibration, Postprocessing
 from ushape.data import Sample, open_folds
 from ushape.errors import ConfigError, OutputError
-from ushape.training import TrainResult, train_folds
+from ushape.training import FAST, TrainResult, train_folds
 from ushape.training import folds as training_folds
 from ushape.training.calibration import calibrated
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
@@ -124,13 +124,13 @@ def test_the_ensemble_knows_the_objects_and_the_pixels_of_all_images(discs: Path
     groups, _ = open_folds(discs, 2, seed=5)
     header = read_header(run / "model.safetensors")
     assert header.pixel_size_um == (0.5, 0.4)
-    assert header.object_diameter_px == object_diameter([one for group in groups for one in group], 2)
+    assert header.object_diameter_px == object_diameter([one for group in groups for one in group])
 
 
 def test_the_folds_are_of_one_network_though_their_images_ask_for_different_ones(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def by_the_first_image(samples: list[Sample], classes: int) -> int:
+    def by_the_first_image(samples: list[Sample], *_: object) -> int:
         return 2 if any(sample.name == "d0" for sample in samples) else 1
 
     for module in ("header", "folds"):
@@ -213,6 +213,9 @@ def test_ctrl_c_after_the_last_step_of_a_fold_ends_the_folds(discs: Path, run: P
     [
         ({"folds": 3}, "fold-1 held out other images; give the --folds and --seed of that run"),
         ({"seed": 6}, "--resume: "),
+        ({"recipe": "paper"}, "--resume: the run holds another network"),
+        ({"recipe": FAST.model_copy(update={"loss": "dice"})}, "--resume: --recipe differs"),
+        ({"width": 4}, "--resume: the run holds another network"),
         ({"resume": False}, "holds a run already; give another --output"),
         ({"validation": "0.3"}, "--folds holds every image out once; drop --validation 0.3"),
         ({"devices": 2, "nodes": 2}, "--folds trains on one device, not on 4; drop --devices and --nodes"),

@@ -1,5 +1,6 @@
 """What a run's model file says, and the weights it starts from."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -11,7 +12,7 @@ import torch
 
 from ushape import UNet
 from ushape.checkpoint import read_header, save_model
-from ushape.config import ClassInfo
+from ushape.config import ClassInfo, ModelHeader, Normalization, Postprocessing
 from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.io import read_image
@@ -23,6 +24,7 @@ from ushape.training.header import (
     initial_network,
     provenance,
     require_same_run,
+    unfit_grey_values,
     with_pixel_size,
 )
 from ushape.training.recipe import FAST
@@ -102,10 +104,43 @@ def test_the_weights_given_decide_the_network(tmp_path: Path) -> None:
     [({"seed": 4}, "--seed"), ({"held_out": {"s": "0"}}, "--validation"), ({"training": {}}, "DATA")],
 )
 def test_another_run_is_not_gone_on_with(change: dict[str, object], word: str) -> None:
-    run = provenance(FAST, 3, Budget(5, None), [sample(touching())], [], [])
-    require_same_run(run, run | {"budget": {"steps": 9}})
+    header, run = run_of_five_steps()
+    before = json.loads(header.model_dump_json())
+    require_same_run(before, header.model_copy(update={"provenance": run | {"budget": {"steps": 9}}}))
     with pytest.raises(ConfigError, match=f"--resume: {word} differs"):
-        require_same_run(run, run | change)
+        require_same_run(before, header.model_copy(update={"provenance": run | change}))
+
+
+def run_of_five_steps() -> tuple[ModelHeader, dict[str, object]]:
+    run = provenance(FAST, 3, Budget(5, None), [sample(touching())], [], [])
+    header = describe(FAST, "auto", 2, None, [sample(touching())], infos(2))
+    return header.model_copy(update={"provenance": run}), run
+
+
+def test_another_network_or_normalisation_is_not_gone_on_with() -> None:
+    header, _ = run_of_five_steps()
+    before = header.model_dump(mode="json")
+    fitted = {"temperature": 1.5, "class_bias": (0.5, -0.5), "postprocessing": Postprocessing(threshold=0.7)}
+    require_same_run(before, header.model_copy(update=fitted))
+    other = header.model_copy(update={"normalization": Normalization(kind="fixed", mean=(1.0,), std=(2.0,))})
+    with pytest.raises(ConfigError, match="--resume: how grey values are normalised differs"):
+        require_same_run(before, other)
+    deeper = header.architecture.model_copy(update={"dropout": 0.5})
+    with pytest.raises(ConfigError, match="--resume: --model differs"):
+        require_same_run(before, header.model_copy(update={"architecture": deeper}))
+
+
+def test_images_that_a_model_to_start_from_normalises_as_others_are_warned_of() -> None:
+    header, _ = run_of_five_steps()
+    of_8_bits = header.model_copy(
+        update={"normalization": Normalization(kind="fixed", mean=(120.0,), std=(50.0,))}
+    )
+    usual = sample(touching())
+    other = replace(usual, name="large", image=usual.image.astype(np.uint16))
+    assert unfit_grey_values(of_8_bits, [usual]) == []
+    assert unfit_grey_values(header, [usual, other]) == []
+    (line,) = unfit_grey_values(of_8_bits, [usual, other])
+    assert line.startswith("warning: large: grey values of type uint16 are normalised as those of 8 bits are")
 
 
 def test_provenance_tells_data_apart_and_holds_no_clock() -> None:

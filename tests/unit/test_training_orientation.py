@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,11 @@ def street(horizon: int, noise: int = 0) -> Sample:
     classes = np.zeros((60, 80), np.int32)
     classes[horizon:] = 1
     classes[horizon - 4 : horizon + 4, 10 + noise : 30 + noise] = 2
-    return Sample("s", np.zeros((1, 60, 80), np.uint8), classes, np.array([0, 1, 2], np.uint8))
+    image, table = np.zeros((1, 60, 80), np.uint8), np.array([0, 1, 2], np.uint8)
+    return Sample(f"street {next(NUMBERS)}", image, classes, table)
+
+
+NUMBERS = count()
 
 
 def turned(sample: Sample) -> Sample:
@@ -41,12 +46,23 @@ def test_streets_have_a_top_and_turned_streets_have_none() -> None:
 
 
 def test_three_images_may_lie_alike_by_chance() -> None:
-    assert not has_top([street(30)] * 3)
+    assert not has_top([street(30) for _ in range(3)])
+
+
+@pytest.mark.parametrize("name", ["01_t{:03d}", "stack[{}]", "02_t000[{}]"])
+def test_frames_of_a_film_are_no_more_than_one_image(name: str) -> None:
+    film = [replace(street(30), name=name.format(number)) for number in range(30)]
+    assert not has_top(film)
+    assert not has_top([*film, street(30), street(30)])
+    assert has_top([*film, street(30), street(30), street(30)])
+    upside_down = [replace(turned(one), name=one.name) for one in film]
+    streets = [street(30) for _ in range(12)]
+    assert has_top([*upside_down, *streets]), "thirty frames do not outvote twelve images"
 
 
 def test_pixels_that_do_not_count_have_no_say() -> None:
     half = np.array([0, IGNORE, IGNORE], np.uint8)
-    assert not has_top([replace(street(30), object_class=half)] * 4)
+    assert not has_top([replace(street(30), object_class=half) for _ in range(4)])
 
 
 @pytest.mark.data

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from ushape.errors import ConfigError
 from ushape.training.budget import Budget
 from ushape.training.schedule import Schedule
 
@@ -90,6 +91,18 @@ def test_the_last_validation_the_tuning_and_the_report_have_their_time() -> None
     assert 24 < course.schedule.budget.reserve < 28, "what was measured is better than what was expected"
     course.at(41.0).looked(40.0, 1.0)
     assert 24 < course.schedule.budget.reserve < 28
+
+
+def test_folds_that_would_have_no_time_to_train_are_refused() -> None:
+    course = Course(None, 100.0, tuning=3.5, kept=5.5)
+    course.at(10.5).looked(10.0, 4.0)
+    course.schedule.require_room()  # 43.5 s for the end
+    course.at(11.0).looked(10.5, 8.0)
+    with pytest.raises(ConfigError, match=r"100 s for a fold, .* takes 84 s of it; give 2 times as much"):
+        course.schedule.require_room()
+    for free in (Course(None, 100.0, tuning=3.5), Course(500, None, tuning=3.5, kept=5.5)):
+        free.at(10.5).looked(10.0, 8.0)
+        free.schedule.require_room()
 
 
 def test_a_checkpoint_is_a_minute_old_at_most() -> None:

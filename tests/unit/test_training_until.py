@@ -1,45 +1,32 @@
 """What ends a run early: understood, refused, reached, and stalled."""
 
-import numpy as np
 import pytest
 
 from ushape.config import parse_until
-from ushape.data import Sample
 from ushape.errors import ConfigError
+from ushape.training.scores import Kind
 from ushape.training.until import Until, until
-
-
-def sample(kind: str) -> Sample:
-    objects = np.zeros((40, 40), np.int32)
-    if kind == "cells":
-        objects[1:, 1:] = 1
-    elif kind == "objects":
-        objects[5:10, 5:10], objects[5:10, 10:15] = 1, 2
-    else:
-        objects[5:10] = 1
-    table = np.minimum(np.arange(3), 1).astype(np.uint8)
-    return Sample("s", np.zeros((1, 40, 40), np.uint8), objects, table)
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("cells", "v_rand"), ("cells", "pixel_error"), ("objects", "ap_0.50"), ("areas", "dice")],
 )
-def test_a_score_that_is_taken_can_be_asked_for(kind: str, name: str) -> None:
-    assert until(f"{name}=0.9", [sample(kind)], 2) == Until(name, 0.9)
+def test_a_score_that_is_taken_can_be_asked_for(kind: Kind, name: str) -> None:
+    assert until(f"{name}=0.9", kind) == Until(name, 0.9)
 
 
 @pytest.mark.parametrize(
-    ("kind", "classes", "name", "there_are"),
+    ("kind", "name", "there_are"),
     [
-        ("cells", 2, "ap_0.50", "v_rand, pixel_error, dice, iou, accuracy"),
-        ("objects", 2, "v_rand", "ap_0.50, dice, iou, accuracy"),
-        ("cells", 3, "v_rand", "dice, iou, accuracy"),
+        ("cells", "ap_0.50", "v_rand, pixel_error, dice, iou, accuracy"),
+        ("objects", "v_rand", "ap_0.50, dice, iou, accuracy"),
+        ("areas", "v_rand", "dice, iou, accuracy"),
     ],
 )
-def test_one_that_is_not_taken_is_refused(kind: str, classes: int, name: str, there_are: str) -> None:
+def test_one_that_is_not_taken_is_refused(kind: Kind, name: str, there_are: str) -> None:
     with pytest.raises(ConfigError, match=f"no score '{name}' is taken .* there are: {there_are}$"):
-        until(f"{name}=0.9", [sample(kind)], classes)
+        until(f"{name}=0.9", kind)
 
 
 @pytest.mark.parametrize("text", ["dice", "=0.5", "dice=", "dice=soon", "dice=-0.1", "dice=1e9", "dice==0.5"])
@@ -69,7 +56,7 @@ def test_before_the_first_validation_nothing_is_reached() -> None:
 
 def test_a_run_stalls_only_where_that_was_asked_for() -> None:
     best = {"step": 3, "score": 0.9}
-    patient = until("stalled", [sample("areas")], 2)
+    patient = until("stalled", "areas")
     assert patient.reason(best, 0.26) == "--until stalled: no better score since step 3"
     assert not patient.reason(best, 0.25)
-    assert not until(None, [], 2).reason(best, 1.0)
+    assert not until(None, "areas").reason(best, 1.0)

@@ -12,7 +12,9 @@ from ushape import Segmenter, UNet
 from ushape.checkpoint import load_model
 from ushape.config import IGNORE, ClassInfo, ModelHeader, Postprocessing, UNetConfig
 from ushape.data import Sample
-from ushape.training.scores import has_touching_objects, score
+from ushape.training.calibration import to_take_back
+from ushape.training.recipe import FAST
+from ushape.training.scores import Kind, has_touching_objects, score
 from ushape.training.until import Until
 from ushape.training.validation import Validation, _middle
 
@@ -132,28 +134,81 @@ def test_the_best_model_is_kept_and_the_last_one_too(watch: Validation) -> None:
     assert header.provenance["validation"]["step"] == 2
 
 
-def test_all_model_files_get_the_processing_and_the_temperature_that_were_fitted(watch: Validation) -> None:
+def everywhere(logit: float) -> UNet:
+    """A network that sees the object everywhere, with this logit."""
     network = UNet(width=1, depth=1)
     torch.nn.init.zeros_(network.score.weight)
-    network.score.bias.data = torch.tensor([0.0, 2.0])  # the object with a probability of 0.88, everywhere
+    network.score.bias.data = torch.tensor([0.0, logit])
+    return network
+
+
+@pytest.mark.parametrize("fits_last", [False, True])
+def test_all_model_files_get_the_processing_and_the_temperature_that_were_fitted(
+    watch: Validation, fits_last: bool
+) -> None:
     changes = {"postprocessing": Postprocessing(threshold=0.995), "object_diameter_px": 30.0}
     watch.header = watch.header.model_copy(update=changes)
-    report(watch, network, 1, score=0.9, ece=0.1)
-    report(watch, network, 2, score=0.8, ece=0.2)
+    report(watch, everywhere(2.0), 1, score=0.9, ece=0.1)
+    report(watch, everywhere(1.0), 2, score=0.8, ece=0.2)
+    cells = np.ones((40, 41), np.int32)
+    cells[:, 40] = 0
+    watch.samples = watch.scored = watch.tuned_on = [sample(cells)]
+    watch.kind, watch.fits_last = "cells", fits_last
+    watch.finish()
+    assert watch.result["step"] == watch.best["step"] == 1
+    assert watch.result["dice"] > 0.4, "scores are taken again"
+    assert watch.curve is not None
+    headers = [load_model(watch.output / f"{name}.safetensors")[1] for name in ("model", "last")]
+    # 40 of 41 columns are cells: the likeliest temperature makes 40 / 41 of it, log(40) of its logit.
+    likeliest = (1 if fits_last else 2) / np.log(40)
+    assert headers[0].temperature == headers[1].temperature == pytest.approx(likeliest, abs=1e-3)
+    assert headers[0].postprocessing.threshold == headers[1].postprocessing.threshold < 40 / 41
+    assert watch.result["ece_at_temperature_1"] == 0.1
+    ece = headers[0].provenance["validation"]["ece"]
+    assert ece == watch.result["ece"]
+    if not fits_last:
+        assert ece == pytest.approx(0, abs=1e-4)
+
+
+def test_a_run_that_is_gone_on_with_compares_models_as_they_were_chosen(watch: Validation) -> None:
+    """What was fitted at an earlier end makes the old model no better than a new one."""
+    report(watch, everywhere(2.0), 1, score=0.5, ece=0.1)
     cells = np.ones((40, 41), np.int32)
     cells[:, 40] = 0
     watch.samples = watch.scored = watch.tuned_on = [sample(cells)]
     watch.kind = "cells"
     watch.finish()
-    assert watch.best["step"] == 1
-    assert watch.best["dice"] > 0.4, "scores are taken again"
-    assert watch.curve is not None
-    headers = [load_model(watch.output / f"{name}.safetensors")[1] for name in ("model", "last")]
-    # 40 of 41 columns are cells: the likeliest temperature makes 40 / 41 of the probability, log(40) of 2.
-    assert headers[0].temperature == headers[1].temperature == pytest.approx(2 / np.log(40), abs=1e-3)
-    assert headers[0].postprocessing.threshold == headers[1].postprocessing.threshold < 40 / 41
-    assert watch.best["ece_at_temperature_1"] == 0.1
-    assert headers[0].provenance["validation"]["ece"] == watch.best["ece"] == pytest.approx(0, abs=1e-4)
+    assert watch.result["score"] > 0.9 > watch.best["score"]
+    again = Validation([vessels()], [], watch.header, watch.output, device="cpu")
+    again.samples = again.scored = watch.samples
+    again.load_state_dict(watch.state_dict())
+    assert again.result == watch.result
+    report(again, everywhere(1.0), 2, score=0.6, ece=0.1)
+    assert again.best["step"] == 2
+    assert not again.result, "nothing is fitted to the new one"
+    assert load_model(watch.output / "model.safetensors")[0].state_dict()["score.bias"][1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "changes", "expected"),
+    [
+        ("areas", 2, {}, True),
+        ("cells", 2, {}, False),
+        ("objects", 2, {}, False),
+        ("areas", 3, {}, False),
+        ("areas", 2, {"loss": "dice"}, False),
+        ("areas", 2, {"loss": "cross_entropy+dice"}, True),
+        ("areas", 2, {"border": "falk"}, False),
+    ],
+)
+def test_class_weights_are_taken_back_where_the_loss_gave_them_to_areas_of_one_kind(
+    kind: Kind, classes: int, changes: dict[str, str], expected: bool
+) -> None:
+    balance = np.ones(classes, np.float32)
+    found = to_take_back(balance, classes, kind, FAST.model_copy(update=changes))
+    assert (found is balance) == expected
+    assert expected or found is None
+    assert to_take_back(balance[:1], classes, kind, FAST) is None, "a class that no image has"
 
 
 def test_areas_get_a_temperature_and_no_processing(watch: Validation) -> None:
@@ -173,12 +228,16 @@ def test_areas_are_as_large_as_they_are_likely(watch: Validation) -> None:
     network = UNet(width=1, depth=1)
     torch.nn.init.zeros_(network.score.weight)
     network.score.bias.data = torch.tensor([0.0, 0.5])
-    watch.samples = watch.scored = watch.tuned_on = [vessels()]
     share = float((vessels().classes == 1).mean())
     assert 0 < share < 0.5
-    watch.balance = np.array([0.5 / (1 - share), 0.5 / share], np.float32)
+    balance = np.array([0.5 / (1 - share), 0.5 / share], np.float32)
+    watch = Validation([vessels()], [vessels()], watch.header, watch.output, device="cpu", balance=balance)
     report(watch, network, 1, score=0.9, ece=0.1)
     report(watch, network, 2, score=0.8, ece=0.1)
+    before = load_model(watch.output / "last.safetensors")[1]
+    np.testing.assert_allclose(before.class_bias, -np.log(balance), atol=1e-3)
+    chosen_by = watch._scores(network)
+    assert chosen_by.accuracy == pytest.approx(1 - share), "models are chosen among with weights taken back"
     watch.finish()
     for name in ("model", "last"):
         segmenter = Segmenter.load(watch.output / f"{name}.safetensors", device="cpu")

@@ -17,6 +17,8 @@ import torch
 from ushape.config import IGNORE, UNCALIBRATED, Calibration
 from ushape.data import Sample
 from ushape.predict.segmentation import probabilities_of
+from ushape.training.recipe import Recipe
+from ushape.training.scores import Kind
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +40,23 @@ def calibrated(probabilities: Array, calibration: Calibration) -> Array:
     Their logarithms are logits up to a constant of each pixel, which a softmax does not see.
     """
     return probabilities_of(torch.from_numpy(_logits(probabilities)), calibration).numpy()
+
+
+def to_take_back(balance: Array, classes: int, kind: Kind, recipe: Recipe) -> Array | None:
+    """Tell which class weights w_c (C,) of the loss are to be taken back; None: none are.
+
+    Those of areas of one kind are. That would be premature for many classes, and where objects matter one by
+    one the weights keep them apart (docs/log/2026-11-27-class-weights.md, 2026-11-27-calibration.md).
+    """
+    is_one_kind = kind == "areas" and len(balance) == classes == 2
+    return balance if is_one_kind and recipe.weighs_classes else None
+
+
+def expected(balance: Array | None) -> Calibration:
+    """What to go by before anything is fitted: the class weights that are to be taken back, wholly."""
+    if balance is None:
+        return UNCALIBRATED
+    return Calibration(1.0, tuple(round(-float(np.log(weight)), 3) for weight in balance))
 
 
 def in_words(calibration: Calibration) -> str:

@@ -38,7 +38,7 @@ class SafeCheckpointIO(CheckpointIO):
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             (fresh / "tensors.safetensors").write_bytes(safetensors.torch.save(tensors))
-            (fresh / "state.json").write_text(json.dumps(state))
+            _write_whole(fresh / "state.json", json.dumps(state))
             _replace_folder(fresh, target)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -79,6 +79,13 @@ def newest_whole(target: Path) -> Path:
         if (folder / "state.json").is_file():
             return folder
     return target
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that is there as soon as it is whole: it is what `newest_whole` goes by."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    os.replace(part, path)
 
 
 def _replace_folder(fresh: Path, target: Path) -> None:

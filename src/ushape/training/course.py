@@ -43,11 +43,16 @@ class Course(Callback):
         self.improved, self.reason = 0.0, ""
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        """Take no further step where a resumed run had reached its end."""
+        """Take no further step where a resumed run had reached its end; what it had not finished, finish."""
         take_sigterm_for_ctrl_c()
         self.schedule.saved = self.budget.tick()
         self.reason = self.until.reason(self.validation.best, 0.0)
         trainer.should_stop = bool(self.reason) or self.budget.is_spent(trainer.global_step)
+        if trainer.should_stop and not self.validation.result:
+            if not self.validation.history:
+                self._validate(trainer, module)
+            self._finish(trainer)
+            trainer.save_checkpoint(self.output / "checkpoint")
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_index: int) -> None:
         """Note when the step began."""
@@ -100,6 +105,7 @@ class Course(Callback):
             self.validation.limit(per_pixel, per_picture, self.schedule.affordable())
         self.budget.tick()
         self.schedule.looked(started, self.validation.cost(per_pixel, per_picture))
+        self.schedule.require_room()
 
     def _finish(self, trainer: Trainer) -> None:
         if self.validation.tuned_on and trainer.is_global_zero:

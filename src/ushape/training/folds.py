@@ -17,7 +17,8 @@ from ushape.predict import Segmenter
 from ushape.training import calibration
 from ushape.training.checkpoint_io import newest_whole
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
-from ushape.training.header import common_pixel_size, require_same_run, sample_hashes, with_pixel_size
+from ushape.training.header import common_pixel_size, with_pixel_size
+from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.resolution import shrink_for
 from ushape.training.run import TrainResult, train
@@ -81,10 +82,11 @@ def train_folds(
 ) -> TrainResult:
     """Train a network per fold, and join them.
 
-    Every image is held out once. `fold-1`, `fold-2` and so on in `output` are ordinary runs (see `train`).
-    `folds.csv` scores each image by the last model of the run that held it out; not by the best, which was
-    chosen by its scores on these very images. `model.safetensors` is the ensemble of the last models, its
-    calibration and post-processing fitted on all images as predicted out of fold.
+    Every image is held out once. `fold-1`, `fold-2` and so on in `output` are runs as of `train`. `folds.csv`
+    scores each image by the last model of the run that held it out; not by the best, which was chosen by its
+    scores on these very images: to the last model, too, calibration and post-processing of a fold are fitted.
+    `model.safetensors` is the ensemble of the last models, its calibration and post-processing fitted on all
+    images as predicted out of fold.
 
     Parameters
     ----------
@@ -128,7 +130,7 @@ def train_folds(
     encoder: nn.Module | None = options.get("encoder")
     # How far images are shrunk is decided once, or folds might not be joined.
     recipe = recipe_named(options.get("recipe", "fast"))
-    shrink = recipe.shrink or shrink_for(samples, len(infos))
+    shrink = recipe.shrink or shrink_for(samples, len(infos), kind)
     options["recipe"] = recipe.model_copy(update={"shrink": shrink})
     share = None if time is None else parse_duration(str(time)) / folds
     done: list[Fold] = []
@@ -136,33 +138,33 @@ def train_folds(
     for number, group in enumerate(groups, start=1):
         folder, own_seed = output / f"fold-{number}", (seed + number - 1) % 2**64
         console.print(f"fold {number} of {folds}", highlight=False)
-        if resume and (folder / TABLE).is_file():
-            _require_same_fold(folder, groups, number, own_seed)
-        else:
-            result = train(
-                data,
-                folder,
-                time=share,
-                steps=steps,
-                validation=[sample.name for sample in group],
-                seed=own_seed,
-                resume=resume and _was_begun(folder),
-                kept=KEPT[kind],
-                quiet=quiet,
-                started=started if number == 1 else None,
-                **reading,
-                **options,
-            )
-            # During the last validation, too: this fold is whole then, but the others are not.
-            if result.stop_asked:
-                return replace(result, interrupted=True)
+        is_done = resume and (folder / TABLE).is_file()
+        if is_done:
+            _require_same_images(folder, group)
+        result = train(  # a fold that is done: is compared with what is asked for now, and takes no step
+            data,
+            folder,
+            time=share,
+            steps=steps,
+            validation=[sample.name for sample in group],
+            seed=own_seed,
+            resume=is_done or (resume and _was_begun(folder)),
+            kept=KEPT[kind],
+            quiet=quiet or is_done,
+            started=started if number == 1 else None,
+            **reading,
+            **options,
+        )
+        # During the last validation, too: this fold is whole then, but the others are not.
+        if result.stop_asked:
+            return replace(result, interrupted=True)
         last, device = folder / "last.safetensors", options.get("device", "auto")
         done.append(_predicted(str(number), last, group, device, encoder))
         of_fold = _rows(done[-1], kind)
         write_table(folder / TABLE, of_fold)
         rows += of_fold
         write_table(output / "folds.csv", rows)
-    return _joined(output, done, rows, kind, encoder, console)
+    return _joined(output, done, rows, kind, recipe, encoder, console)
 
 
 def _joined(
@@ -170,6 +172,7 @@ def _joined(
     done: Sequence[Fold],
     rows: list[Row],
     kind: Kind,
+    recipe: Recipe,
     encoder: nn.Module | None,
     console: Console,
 ) -> TrainResult:
@@ -181,11 +184,11 @@ def _joined(
     rows.append(Row("all", "all", everything))
     model = output / "model.safetensors"
     uncalibrated, classes = [one for fold in done for one in fold.uncalibrated], len(done[0].header.classes)
-    power = done[0].header.provenance["recipe"]["class_power"]
-    balance = class_weights(samples, 2, power) if classes == 2 else None
-    changes = _fitted(samples, uncalibrated, kind, balance) | {
+    weights = class_weights(samples, classes, recipe.class_power)
+    taken_back = calibration.to_take_back(weights, classes, kind, recipe)
+    changes = _fitted(samples, uncalibrated, kind, taken_back) | {
         "pixel_size_um": common_pixel_size(samples),
-        "object_diameter_px": object_diameter(samples, classes),
+        "object_diameter_px": None if kind == "areas" else object_diameter(samples),
     }
     out_of_fold = {"folds": len(done), "out_of_fold": everything.row()}
     header = join_models(
@@ -261,15 +264,11 @@ def _was_begun(folder: Path) -> bool:
     return False
 
 
-def _require_same_fold(folder: Path, groups: Sequence[list[Sample]], number: int, seed: int) -> None:
-    """Refuse to go on where a finished fold was of other images or of another seed."""
-    before = read_header(folder / "last.safetensors").provenance
-    held_out = groups[number - 1]
-    if before["held_out"].keys() != {sample.name for sample in held_out}:
+def _require_same_images(folder: Path, held_out: Sequence[Sample]) -> None:
+    """Refuse to go on where a finished fold held out other images."""
+    before = read_header(folder / "last.safetensors").provenance["held_out"]
+    if before.keys() != {sample.name for sample in held_out}:
         raise ConfigError(
             f"--resume: {folder} held out other images; give the --folds and --seed of that run, or another "
             "--output"
         )
-    training = [sample for group in groups if group is not held_out for sample in group]
-    now = {"seed": seed, "training": sample_hashes(training), "held_out": sample_hashes(held_out)}
-    require_same_run(before, before | now)

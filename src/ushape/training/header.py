@@ -28,11 +28,13 @@ from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.models import Member, build
 from ushape.models.encoders import Weights, normalization_of
+from ushape.predict.record import grey_value_mismatch
 from ushape.predict.scaling import in_words
 from ushape.training.budget import Budget
 from ushape.training.fine_tuning import source_header, start_from
 from ushape.training.recipe import Recipe, architecture
 from ushape.training.resolution import shrink_for
+from ushape.training.scores import Kind, kind_of
 from ushape.training.tuning import object_diameter, speck_area
 
 _ROUNDING = 1e-3
@@ -49,6 +51,7 @@ def describe(
     pretrained: Weights = False,
     held_out: Sequence[Sample] = (),
     encoder: nn.Module | None = None,
+    kind: Kind | None = None,
 ) -> ModelHeader:
     """Describe the model that a run will make, before it is trained.
 
@@ -68,18 +71,20 @@ def describe(
         image is brought to mean 0 and deviation 1.
     held_out : sequence of Sample
         Validation images; they are among "all", so that the folds of a cross-validation decide alike.
+    kind : {"cells", "objects", "areas"}, optional
+        What is in all images; found out where it is not given.
 
     Raises
     ------
     ConfigError
         If training cannot start from `from_model`, or the network cannot be.
     """
-    channels = samples[0].image.shape[0]
+    channels, kind = samples[0].image.shape[0], kind or kind_of([*samples, *held_out], len(classes))
     if from_model is not None and (width is not None or model != "auto"):
         raise ConfigError(f"--from {from_model} decides the network; drop --model and --width")
     config: Architecture = architecture(recipe, model, width, channels, len(classes), encoder)
     if isinstance(config, UNetConfig) and model == "auto":
-        shrink = recipe.shrink or shrink_for(samples, len(classes))
+        shrink = recipe.shrink or shrink_for(samples, len(classes), kind)
         config = config.model_copy(update={"shrink": shrink})
     normalization = Normalization()
     is_8_bit = all(sample.image.dtype == np.uint8 for sample in (*samples, *held_out))
@@ -96,9 +101,9 @@ def describe(
         architecture=config,
         normalization=normalization,
         classes=classes,
-        postprocessing=Postprocessing(min_area=speck_area(samples) if len(classes) == 2 else 0),
+        postprocessing=Postprocessing(min_area=0 if kind == "areas" else speck_area(samples)),
         pixel_size_um=common_pixel_size(samples),
-        object_diameter_px=object_diameter(samples, len(classes)),
+        object_diameter_px=None if kind == "areas" else object_diameter(samples),
     )
 
 
@@ -153,6 +158,14 @@ def differing_pixel_sizes(samples: Sequence[Sample]) -> list[str]:
     ]
 
 
+def unfit_grey_values(header: ModelHeader, samples: Sequence[Sample]) -> list[str]:
+    """Warn, in one line, of images that a model to start from normalises as if they were of 8 bits."""
+    for sample in samples:
+        if line := grey_value_mismatch(header, str(sample.image.dtype)):
+            return [f"warning: {sample.name}: {line}"]
+    return []
+
+
 def _are_equal(one: PixelSize, other: PixelSize) -> bool:
     return all(math.isclose(*pair, rel_tol=_ROUNDING) for pair in zip(one, other, strict=True))
 
@@ -201,23 +214,27 @@ def _hash(sample: Sample) -> str:
     return digest.hexdigest()[:16]
 
 
-def require_same_run(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with a run of other data, seed or recipe.
+def require_same_run(before: dict[str, Any], now: ModelHeader) -> None:
+    """Refuse to go on with a run of other data, seed, recipe or network.
 
     Parameters
     ----------
-    before, now : dict
-        Provenance of the interrupted run and of the one that wants to go on with it.
+    before : dict
+        Header of the interrupted run, as JSON.
+    now : ModelHeader
+        Of the one that wants to go on with it.
 
     Raises
     ------
     ConfigError
-        If they differ in more than budget and versions.
+        If they differ in more than budget, versions and what is fitted at the end.
     """
     words = {"seed": "--seed", "from": "--from", "frozen_levels": "--freeze-encoder", "recipe": "--recipe"}
     words |= {"encoder_weights": "--encoder-weights", "training": "DATA", "held_out": "--validation"}
+    words |= {"architecture": "--model", "normalization": "how grey values are normalised"}
+    told, wanted = (one | one["provenance"] for one in (before, now.model_dump(mode="json")))
     for key, word in words.items():
-        if before.get(key) != now.get(key):
+        if told.get(key) != wanted.get(key):
             fix = "give the options of that run, or another --output"
             raise ConfigError(f"--resume: {word} differs from the interrupted run; {fix}")
 

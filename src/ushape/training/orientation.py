@@ -4,6 +4,7 @@ Cells lie as they like, and turned tiles are as good as others. In a street, the
 that is shown it below learns neither well. Which it is, is read off the annotations.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from ushape.data import Sample
 Array = np.ndarray[Any, Any]
 
 FEWEST_IMAGES = 4
-"""Fewer may lie alike by chance."""
+"""Fewer may lie alike by chance. The frames of a film and the planes of a stack count as one image: what lies
+above in one of them does in all."""
 
 LEAST_DIFFERENCE = 0.3
 """Share of the pixels whose class would have to change for the halves to be alike. Streets (CamVid) have
@@ -27,10 +29,18 @@ LEAST_AGREEMENT = 0.8
 
 def has_top(samples: Sequence[Sample]) -> bool:
     """Tell whether the classes above and below differ, in all annotated images alike."""
-    differences = np.array([_above_and_below(sample.classes) for sample in samples])
+    of_source: dict[str, list[Array]] = {}
+    for sample in samples:
+        of_source.setdefault(_source(sample.name), []).append(_above_and_below(sample.classes))
+    differences = np.array([np.mean(group, axis=0) for group in of_source.values()])
     of_each, of_all = np.abs(differences).sum(1).mean() / 2, np.abs(differences.mean(0)).sum() / 2
     is_alike = of_all >= LEAST_AGREEMENT * of_each
-    return bool(len(samples) >= FEWEST_IMAGES and of_all >= LEAST_DIFFERENCE and is_alike)
+    return bool(len(differences) >= FEWEST_IMAGES and of_all >= LEAST_DIFFERENCE and is_alike)
+
+
+def _source(name: str) -> str:
+    """Name of an image without the number of its frame (as the Cell Tracking Challenge has it) or plane."""
+    return re.sub(r"(_t\d{3,})?(\[\d+\])?$", "", name)
 
 
 def _above_and_below(classes: Array) -> Array:

@@ -79,8 +79,9 @@ def _calibration(
     back = ", and the class weights of the loss are taken back" if any(header.class_bias) else ""
     words = (
         f"Logits are divided by the temperature {header.temperature:g}{back}, fitted on training images. "
-        f"Expected calibration error of the validation images: {best['ece_at_temperature_1']:.4f} without, "
-        f"{best['ece']:.4f} with it. On the straight line, of pixels predicted with 80 % as many are right."
+        f"Expected calibration error of the validation images: {best['ece_at_temperature_1']:.4f} before the "
+        f"fit, {best['ece']:.4f} after it. On the straight line, of pixels predicted with 80 % as many are "
+        "right."
     )
     lines = {name: (curve.xs, curve.ys) for name, curve in reliability.items()}
     return [report.section("What probabilities are worth", words, report.reliability(lines))]

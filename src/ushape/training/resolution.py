@@ -12,7 +12,7 @@ import numpy as np
 
 from ushape.config import Postprocessing
 from ushape.data import Sample
-from ushape.training.scores import counted_objects, score
+from ushape.training.scores import Kind, counted_objects, score
 from ushape.weight_map import cut_gap
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +24,7 @@ MOST_PIXELS = 2_000_000
 """Of the annotations that are looked at; takes about a second."""
 
 
-def shrink_for(samples: Sequence[Sample], classes: int) -> int:
+def shrink_for(samples: Sequence[Sample], classes: int, kind: Kind | None = None) -> int:
     """Choose the factor, 1 or 2, by which a network for these annotations may shrink images.
 
     Parameters
@@ -33,6 +33,8 @@ def shrink_for(samples: Sequence[Sample], classes: int) -> int:
         Annotated images.
     classes : int
         Number of classes.
+    kind : {"cells", "objects", "areas"}, optional
+        See `scores.score`.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def shrink_for(samples: Sequence[Sample], classes: int) -> int:
         image, the mean of AP over the IoU thresholds where single objects touch, else the mean Dice.
     """
     chosen = _spread(samples)
-    full, half = (_score_at_best(chosen, classes, factor) for factor in (1, 2))
+    full, half = (_score_at_best(chosen, classes, kind, factor) for factor in (1, 2))
     return 2 if half >= full - TOLERATED else 1
 
 
@@ -52,9 +54,9 @@ def _spread(samples: Sequence[Sample]) -> list[Sample]:
     return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]
 
 
-def _score_at_best(samples: list[Sample], classes: int, factor: int) -> float:
+def _score_at_best(samples: list[Sample], classes: int, kind: Kind | None, factor: int) -> float:
     drawn = [coarsely_drawn(_taught(sample, classes), classes, factor) for sample in samples]
-    reached = score(samples, drawn, Postprocessing())
+    reached = score(samples, drawn, Postprocessing(), kind)
     if reached.ap is None or reached.curve is None:
         return reached.score
     return float(np.mean(reached.curve.ys))

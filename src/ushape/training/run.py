@@ -27,6 +27,7 @@ from ushape.training.header import (
     initial_network,
     provenance,
     require_same_run,
+    unfit_grey_values,
     with_pixel_size,
 )
 from ushape.training.loop import interruptible, trainer_for, within_memory, without_chatter
@@ -38,7 +39,7 @@ from ushape.training.progress import ProgressLines
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.schedule import Schedule
-from ushape.training.scores import Scores
+from ushape.training.scores import Scores, kind_of
 from ushape.training.tiles import TileDataset
 from ushape.training.tuning import objects_in_words, tuning_set
 from ushape.training.until import until as until_of
@@ -175,7 +176,8 @@ def train(
     started : float or None
         `time.monotonic()` when the command began, if the budget shall count from there.
     kept : float
-        Time of the budget to leave for what comes after the run, in validations.
+        Time of the budget to leave for what comes after the run, in validations. That is for the last model
+        then, to which calibration and post-processing are fitted in place of the best.
 
     Returns
     -------
@@ -207,19 +209,24 @@ def train(
     )
     samples = with_pixel_size(samples, pixel_size, from_model)
     notes += differing_pixel_sizes(samples)
-    header = describe(chosen, model, width, from_model, samples, infos, weights, held_out, encoder)
+    kind = kind_of([*samples, *held_out], len(infos))
+    goal = until_of(until, kind)
+    header = describe(chosen, model, width, from_model, samples, infos, weights, held_out, encoder, kind)
     is_upright = chosen.upright is None and has_top(samples)
-    chosen = chosen.decided(has_top=is_upright, areas=header.object_diameter_px is None)
+    chosen = chosen.decided(has_top=is_upright, areas=kind == "areas")
     tuned_on = tuning_set(samples, held_out)
-    goal = until_of(until, held_out, len(infos))
     history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
     header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder, weights)})
     network = initial_network(header, from_model, seed, freeze_encoder, weights, encoder)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
         notes.append(in_words(header, from_model, freeze_encoder))
+        notes += unfit_grey_values(header, samples)
     if chosen.upright:
-        notes.append("images have a top: tiles are turned by 10 degrees at most, and mirrored left to right")
+        notes.append(
+            "images have a top: tiles are turned by 10 degrees at most, and mirrored left to right (a recipe "
+            "with upright=False turns them freely)"
+        )
     for line in [*notes, _plan(header, dataset, samples, held_out, devices * nodes)]:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -229,7 +236,7 @@ def train(
     module = TrainingModule(network, chosen, budget, seed=seed, compiled=is_compiled)
     feed = TileData(dataset, workers=workers, device=backend.device, augment_on=augment_on)
     network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
-    tuning = 2.0 if header.object_diameter_px is None else 3.5
+    tuning = 2.0 if kind == "areas" else 3.5
     schedule = Schedule(budget, tuning=tuning, kept=kept)
     watch = Validation(
         held_out,
@@ -239,7 +246,9 @@ def train(
         device=str(backend.device),
         until=goal,
         encoder=encoder,
-        balance=dataset.balance if len(infos) == len(dataset.balance) == 2 else None,
+        kind=kind,
+        balance=calibration.to_take_back(dataset.balance, len(infos), kind, chosen),
+        fits_last=kept > 0,
     )
     course = Course(output, watch, schedule)
     callbacks = [watch, course, ProgressLines(console, watch)]
@@ -247,7 +256,7 @@ def train(
     if checkpoint is not None:  # refused before the run's folder is touched
         state = SafeCheckpointIO().load_checkpoint(checkpoint)
         module.require_same_network(state)
-        require_same_run(state["callbacks"][watch.state_key]["provenance"], header.provenance)
+        require_same_run(state["callbacks"][watch.state_key]["header"], header)
     memory = within_memory(chosen, tiles, dataset.size_in)
     with output_folder(output), interruptible(budget), without_chatter(), memory:
         trainer = trainer_for(output, backend, callbacks, devices, nodes)
@@ -259,14 +268,16 @@ def train(
         for line in _ending(watch, course):
             console.print(line, highlight=False, soft_wrap=True)
         comparisons = list(watch.comparisons.values())
-        write_page(
-            output, watch.header, watch.history, watch.best, comparisons, watch.curve, watch.reliability
-        )
+        if comparisons:  # else the page is there, with all that was drawn when the run ended
+            write_page(
+                output, watch.header, watch.history, watch.result, comparisons, watch.curve, watch.reliability
+            )
+    told = watch.result or watch.best  # the first process alone has the result
     return TrainResult(
         model=output / "model.safetensors",
         last=output / "last.safetensors",
         steps=trainer.global_step,
-        scores={name: value for name, value in watch.best.items() if name in Scores.__annotations__},
+        scores={name: value for name, value in told.items() if name in Scores.__annotations__},
         interrupted=course.interrupted,
         stop_asked=budget.stop_asked,
         rank=trainer.global_rank,
@@ -315,7 +326,7 @@ def _ending(watch: Validation, course: Course) -> Iterator[str]:
         yield course.reason
     images = len(watch.header.provenance["tuned_on"])
     fitted = "1 training image" if images == 1 else f"{images} training images"
-    before, after = watch.best["ece_at_temperature_1"], watch.best["ece"]
+    before, after = watch.result["ece_at_temperature_1"], watch.result["ece"]
     yield (
         f"probabilities, calibrated on {fitted}: {calibration.in_words(watch.header.calibration)}; "
         f"calibration error of the validation images {before:.4f} before, {after:.4f} with it"

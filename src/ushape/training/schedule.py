@@ -1,7 +1,9 @@
 """When a run is looked at: pictures every minute, scores for at most a tenth of the time."""
 
+import math
 from dataclasses import dataclass
 
+from ushape.errors import ConfigError
 from ushape.training.budget import Budget
 
 MINUTE = 60.0
@@ -14,6 +16,9 @@ SHARE = 0.1
 
 END = 0.25
 """Of the time of a run, for the last validation and for tuning: at most."""
+
+MOST_FOR_THE_END = 0.8
+"""Of the time of a fold, all of whose images are predicted, tuned on and scored."""
 
 EARLY_STEPS = (16, 64, 256, 1024)
 """A run of many steps is validated early, too."""
@@ -92,6 +97,21 @@ class Schedule:
         if self.budget.seconds is None or self.kept:
             return float("inf")
         return min(SHARE, END / (1 + self.tuning)) * self.budget.seconds
+
+    def require_room(self) -> None:
+        """Refuse a run that would hardly train, where what comes at its end cannot be shortened.
+
+        Raises
+        ------
+        ConfigError
+        """
+        seconds, reserve = self.budget.seconds, self.budget.reserve
+        if self.kept and seconds is not None and reserve > MOST_FOR_THE_END * seconds:
+            times = math.ceil(2 * reserve / seconds)
+            raise ConfigError(
+                f"--time leaves {seconds:.0f} s for a fold, and predicting, tuning on and scoring its images "
+                f"takes {reserve:.0f} s of it; give {times} times as much, or --steps"
+            )
 
     def _expect(self, cost: float) -> None:
         self.cost = cost

@@ -11,7 +11,7 @@ import numpy as np
 
 from ushape.config import ModelHeader, Postprocessing
 from ushape.data import Sample
-from ushape.training.scores import average_precisions, counted_objects, kind_of
+from ushape.training.scores import average_precisions, counted_objects
 
 Array = np.ndarray[Any, Any]
 Change = dict[str, Any]
@@ -32,26 +32,19 @@ _AREAS = (0, 0.5, 1.5, 2)
 """Multiples of the area that one true object in a hundred is smaller than: more would drop true objects."""
 
 
-def has_objects(samples: Sequence[Sample], classes: int) -> bool:
-    """Whether single objects matter: then their post-processing is tuned."""
-    return kind_of(samples, classes) != "areas"
-
-
 def speck_area(samples: Sequence[Sample]) -> int:
-    """Area in pixels below which one true object in a hundred lies; 0 where single objects do not matter."""
-    if not has_objects(samples, 2):
-        return 0
-    return int(np.quantile(_areas(samples), 0.01))
+    """Area in pixels below which one true object in a hundred lies; 0 if there is none."""
+    areas = _areas(samples)
+    return int(np.quantile(areas, 0.01)) if areas.size else 0
 
 
-def object_diameter(samples: Sequence[Sample], classes: int) -> float | None:
+def object_diameter(samples: Sequence[Sample]) -> float | None:
     """Diameter in pixels of the circle of an object's area, median over the true objects, to a tenth.
 
-    None where single objects do not matter.
+    None if there is none.
     """
-    if not has_objects(samples, classes):
-        return None
-    return round(float(np.median(np.sqrt(4 / np.pi * _areas(samples)))), 1)
+    areas = _areas(samples)
+    return round(float(np.median(np.sqrt(4 / np.pi * areas))), 1) if areas.size else None
 
 
 def objects_in_words(header: ModelHeader, images: str) -> str:

@@ -1,13 +1,11 @@
 """What ends a run before its budget: a score that is reached, or scores that no longer improve."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ushape.config import parse_until
-from ushape.data import Sample
 from ushape.errors import ConfigError
 from ushape.evaluate.names import ERROR_METRICS
-from ushape.training.scores import Kind, kind_of
+from ushape.training.scores import Kind
 
 PATIENCE = 0.25
 """Share of the budget without a better score after which a run has stalled."""
@@ -60,15 +58,14 @@ class Until:
         return ""
 
 
-def until(text: str | None, samples: Sequence[Sample], classes: int) -> Until:
+def until(text: str | None, kind: Kind) -> Until:
     """Understand `--until`: `METRIC=VALUE`, `stalled`, or nothing.
 
     Parameters
     ----------
     text : str or None
-    samples : sequence of Sample
-        Validation images: what matters in them decides which scores are taken of them.
-    classes : int
+    kind : {"cells", "objects", "areas"}
+        What is in the images: it decides which scores are taken of them.
 
     Raises
     ------
@@ -80,7 +77,7 @@ def until(text: str | None, samples: Sequence[Sample], classes: int) -> Until:
     metric, value = parse_until(text)
     if value is None:
         return Until(has_patience=True)
-    names = _NAMES[kind_of(samples, classes)]
+    names = _NAMES[kind]
     if metric not in names:
         raise ConfigError(
             f"--until {text}: no score {metric!r} is taken of these images while training; there are: "

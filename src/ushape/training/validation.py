@@ -12,7 +12,7 @@ from torch import nn
 
 from ushape import io, pictures
 from ushape.checkpoint import load_model, save_model
-from ushape.config import IGNORE, ModelHeader
+from ushape.config import IGNORE, UNCALIBRATED, ModelHeader
 from ushape.data import Sample
 from ushape.instances import instances
 from ushape.models import Network
@@ -20,7 +20,7 @@ from ushape.predict import Segmenter
 from ushape.predict.segmentation import most_probable
 from ushape.training import calibration
 from ushape.training.module import TrainingModule
-from ushape.training.scores import Curve, Scores, counted_objects, kind_of, score
+from ushape.training.scores import Curve, Kind, Scores, counted_objects, kind_of, score
 from ushape.training.tuning import tune, tuning_set
 from ushape.training.until import Until
 
@@ -49,7 +49,7 @@ class Validation(Callback):
     samples : list of Sample
         Validation images.
     tuned_on : list of Sample
-        Training images on which the temperature is fitted at the end, and the post-processing where single
+        Training images on which the calibration is fitted at the end, and the post-processing where single
         objects matter; none: they are not.
     header : ModelHeader
         Of the model files.
@@ -61,12 +61,21 @@ class Validation(Callback):
         The score by which the best model is chosen.
     encoder : nn.Module, optional
         Of one's own; model files are read with it.
+    kind : {"cells", "objects", "areas"}, optional
+        What is in the images of the data set; by default what is in `samples`.
     balance : ndarray of float, shape (C,), optional
-        Class weights of the loss, which are taken back at the end where areas are what matters; None: they
-        are not. That would be premature for many classes (docs/log/2026-11-27-class-weights.md).
+        Class weights of the loss that are taken back, wholly, and at the end by a fitted share; see
+        `calibration.to_take_back`.
+    fits_last : bool
+        Whether all is fitted to the last network, and not to the best, whose choice the validation images
+        had a say in. Either way both files get it.
 
     Attributes
     ----------
+    best : dict
+        Scores of the best model when it was chosen: of all models by one and the same processing.
+    result : dict
+        Its scores with what was fitted; empty until that is done.
     scored : list of Sample
         Those that are scored: all of them, unless a short run can afford only some.
     limited : str
@@ -83,14 +92,18 @@ class Validation(Callback):
         device: str,
         until: Until | None = None,
         encoder: nn.Module | None = None,
+        kind: Kind | None = None,
         balance: Array | None = None,
+        fits_last: bool = False,
     ) -> None:
-        self.samples, self.tuned_on, self.header, self.output = samples, tuned_on, header, output
+        self.samples, self.tuned_on, self.output = samples, tuned_on, output
+        self.header = header.model_copy(update=calibration.expected(balance)._asdict())
         self.device, self.encoder, self.scored = device, encoder, samples
-        self.kind = kind_of(samples, len(header.classes))
-        self.balance = balance
+        self.kind: Kind = kind or kind_of(samples, len(header.classes))
+        self.balance, self.fits_last = balance, fits_last
         self.until = until or Until()
         self.best: dict[str, float] = {}
+        self.result: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.comparisons: dict[str, pictures.Comparison] = {}
         self.curve: Curve | None = None
@@ -111,12 +124,12 @@ class Validation(Callback):
         row = trainer.strategy.broadcast(row | scores.row() if scores else row)
         self.history.append(row)
         is_best = not self.best or self.until.merit(row) >= self.until.merit(self.best)
-        self.best = row if is_best else self.best
+        self.best, self.result = row if is_best else self.best, {}
         if scores:
             self._log(trainer, row)
             self._keep(module.best_weights, row, is_best=is_best)
             if is_best:
-                self.reliability = {"temperature 1": scores.reliability}
+                self.reliability = {calibration.in_words(self.header.calibration): scores.reliability}
 
     def look(self, network: Network) -> list[float]:
         """Draw some images, of large ones the middle; for a picture between two validations.
@@ -172,37 +185,36 @@ class Validation(Callback):
         return [self.samples[place] for place in _spread(len(self.samples))[: min(SHOWN, len(self.scored))]]
 
     def finish(self, is_late: Callable[[], bool] = lambda: False) -> None:
-        """Fit calibration and post-processing of the best model; take its scores and pictures once more.
+        """Fit calibration and post-processing; take scores and pictures of the best model once more.
 
         Not before: models are chosen among by one and the same processing. On no more pixels than are
         scored, and only until `is_late`.
         """
         self.tuned_on = tuning_set(self.tuned_on, self.scored)
         names = {"tuned_on": [sample.name for sample in self.tuned_on]}
-        best, last = (self.output / f"{name}.safetensors" for name in ("model", "last"))
-        network, _ = load_model(best, encoder=self.encoder)
-        before = {"ece_at_temperature_1": self.best["ece"]}
-        fitted = self._fitted(network, is_late)
+        paths = [self.output / f"{name}.safetensors" for name in ("model", "last")]
+        (best, _), (last, of_last) = (load_model(path, encoder=self.encoder) for path in paths)
+        fitted = self._fitted(last if self.fits_last else best, is_late)
         self.header = self.header.model_copy(update=fitted | {"provenance": self.header.provenance | names})
-        after = self._scores(network, is_last=True)
-        self.best = self.best | after.row() | before
+        after = self._scores(best, is_last=True)
+        self.result = self.best | after.row() | {"ece_at_temperature_1": self.best["ece"]}
         self.reliability[calibration.in_words(self.header.calibration)] = after.reliability
-        save_model(best, network, self._with_result(self.best))
-        network, header = load_model(last, encoder=self.encoder)
-        save_model(last, network, header.model_copy(update=fitted))
+        save_model(paths[0], best, self._with_result(self.result))
+        save_model(paths[1], last, of_last.model_copy(update=fitted))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
         return {
             "best": self.best,
+            "result": self.result,
             "history": self.history,
-            "provenance": self.header.provenance,
+            "header": self.header.model_dump(mode="json"),
             "scored": len(self.scored),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from an interrupted run."""
-        self.best, self.history = state["best"], state["history"]
+        self.best, self.result, self.history = state["best"], state["result"], state["history"]
         self._score_only(state["scored"])
 
     def _score_only(self, count: int) -> None:
@@ -211,8 +223,9 @@ class Validation(Callback):
 
     def _fitted(self, network: Network, is_late: Callable[[], bool]) -> dict[str, Any]:
         """Calibration and, so calibrated, post-processing that suit the training images."""
-        predicted = self._predict(network, self.tuned_on)
-        if self.header.object_diameter_px is None:  # of many classes, all images at once would be too much
+        uncalibrated = self.header.model_copy(update=UNCALIBRATED._asdict())
+        predicted = self._predict(network, self.tuned_on, uncalibrated)
+        if self.kind == "areas":  # of many classes, all images at once would be too much
             return calibration.fit(self.tuned_on, predicted, self.balance)._asdict()
         probabilities = list(predicted)
         fitted = calibration.fit(self.tuned_on, probabilities)
@@ -244,10 +257,12 @@ class Validation(Callback):
         for pair in pairs[:SHOWN]:
             self._draw(*pair)
 
-    def _predict(self, network: Network, samples: list[Sample]) -> Generator[Array]:
+    def _predict(
+        self, network: Network, samples: list[Sample], header: ModelHeader | None = None
+    ) -> Generator[Array]:
         """Probabilities (C, H, W) of whole images, one after the other."""
         # The weights change all the time: to convert them each time would take longer than to use them.
-        segmenter = Segmenter(network.eval(), self.header, device=self.device, engine="pytorch")
+        segmenter = Segmenter(network.eval(), header or self.header, device=self.device, engine="pytorch")
         try:
             for sample in samples:
                 yield segmenter(sample.image, axes="CYX").probabilities
