@@ -11,7 +11,6 @@ leaves a JSON file in `--output`, and a later call skips it.
 
 import argparse
 import csv
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,10 +19,10 @@ from pathlib import Path
 import tifffile
 
 from encoders import TASKS
-from nuclei import ROOT, ushape
+from machine import DATA
+from nuclei import ushape
 from records import Record, median_and_spread, places, recorded
 
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 PACKAGES = ("ushape", "torch", "lightning", "scikit-learn")
 PUBLISHED = {
     "drive": ("U-Net, in the paper of R2U-Net, other images", {"F1": 0.8142, "AUC": 0.9755}),

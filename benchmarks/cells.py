@@ -9,7 +9,6 @@ paper's 0.7756 is of the challenge's own split, after ten hours on a GPU.
 """
 
 import argparse
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,12 @@ from typing import Any
 
 import tifffile
 
+from machine import DATA
 from records import Record, median_and_spread, places, recorded
 from ushape import Segmenter
 from ushape.metrics import seg, total_seg
 from ushape.training import FAST, train
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data")) / "DIC-C2DH-HeLa"
 PACKAGES = ("ushape", "torch", "lightning")
 LAST_TRAINED = 25
 PARTLY_ANNOTATED = 67
@@ -66,7 +64,9 @@ def run(data: Path, who: str, minutes: float, seed: int, place: Path) -> Record:
 def main() -> None:
     """Make the runs that were asked for and are not there yet; print all of them."""
     parser = argparse.ArgumentParser(description="DIC-C2DH-HeLa: SEG after minutes of training.")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of 01/, 01_ST/ and 01_GT/")
+    parser.add_argument(
+        "--data", type=Path, default=DATA / "DIC-C2DH-HeLa", help="folder of 01/, 01_ST/ and 01_GT/"
+    )
     parser.add_argument("--minutes", type=float, default=10, help="training time of each run (default 10)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--who", nargs="+", choices=list(RECIPES), default=list(RECIPES))

@@ -11,18 +11,13 @@ is equal between them, and what is not.
 
 import argparse
 import csv
-import datetime
 import itertools
-import json
 import math
-import os
-import platform
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +27,12 @@ import torch
 
 import milesial
 import smp_unet
-from machine import ROOT, commit, processor
-from records import median_and_spread
-from ushape.io import write_json, write_probabilities
+from machine import DATA
+from records import Record, median_and_spread, places, recorded
+from ushape.io import write_probabilities
 from ushape.metrics import pixel_error, rand_error, v_rand, v_scores, warping_error
 
+PACKAGES = ("ushape", "torch", "lightning", "numpy")
 HELD_OUT = (3, 7, 11, 18, 20, 22)
 SUBSETS = {"all": slice(0, 6), "clean": slice(0, 3), "noisy": slice(3, 6)}  # places in HELD_OUT
 FINE_THRESHOLDS = np.arange(1, 100) / 100
@@ -56,7 +52,6 @@ SOURCE = (
     "U-Net (published): warping, Rand and pixel error of the paper's table 1 (6 March 2015); V_rand and"
     " V_info of the challenge's test server, later; trained on 30 slices, scored on 30 others"
 )
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data")) / "isbi2012"
 
 Array = np.ndarray[Any, Any]
 
@@ -196,48 +191,13 @@ def score(probabilities: Array, cells: Array) -> dict[str, dict[str, float]]:
     return scores
 
 
-def circumstances() -> dict[str, Any]:
-    """Machine, versions, commit and date of a run."""
-    return {
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_before": os.getloadavg()[0],
-        "versions": {name: version(name) for name in ("ushape", "torch", "lightning", "numpy")}
-        | {"python": platform.python_version()},
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def told(where: dict[str, Any]) -> str:
-    """A line about the circumstances; equal for runs of one day, machine and commit."""
-    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
-    machine = f"{where['cpu']}, {where['cores']} cores, {where['threads']} threads"
-    return f"{where['date'][:10]}; {machine}; {versions}; commit {where['commit']}"
-
-
-def benchmark(who: str, data: Slices, minutes: float, seed: int, output: Path) -> dict[str, Any]:
-    """One run, or its record if it was made before."""
-    run = output / f"{who}-{minutes:g}min-seed{seed}"
-    record = run.with_name(run.name + ".json")
-    if not record.exists():
-        print(f"{run.name}: started", flush=True)
-        shutil.rmtree(run, ignore_errors=True)  # what a killed run left cannot be scored
-        run.mkdir(parents=True)
-        where = circumstances()
-        outcome = RUNNERS[who](data, minutes, seed, run)
-        cells = data.cells[list(HELD_OUT)]
-        scores = {name: score(p, cells) for name, p in outcome.probabilities.items()}
-        settings = {"who": who, "minutes": minutes, "seed": seed, "held_out": list(HELD_OUT)}
-        write_json(record, {**settings, "scores": scores, "training": outcome.facts, "where": where})
-    return read_json(record)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The record of a run."""
-
-    return json.loads(path.read_text())
+def run(who: str, data: Slices, minutes: float, seed: int, place: Path) -> Record:
+    """One run and its scores."""
+    outcome = RUNNERS[who](data, minutes, seed, place)
+    cells = data.cells[list(HELD_OUT)]
+    scores = {name: score(p, cells) for name, p in outcome.probabilities.items()}
+    settings = {"who": who, "minutes": minutes, "seed": seed, "held_out": list(HELD_OUT)}
+    return {**settings, "scores": scores, "training": outcome.facts}
 
 
 def digits(score: str) -> int:
@@ -293,7 +253,7 @@ def main() -> None:
     """Make the runs that were asked for and are not there yet; print all of them."""
     parser = argparse.ArgumentParser(description="ISBI 2012 EM: ushape beside its peers.")
     parser.add_argument(
-        "--data", type=Path, default=DATA, help="folder of train-volume.tif and train-labels.tif"
+        "--data", type=Path, default=DATA / "isbi2012", help="folder of train-volume.tif and train-labels.tif"
     )
     parser.add_argument("--minutes", type=float, default=10, help="training time of each run (default 10)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -304,12 +264,15 @@ def main() -> None:
     images, labels = (tifffile.imread(options.data / f"train-{name}.tif") for name in ("volume", "labels"))
     data = Slices(options.data, images, labels > 0)
     records = [
-        benchmark(who, data, options.minutes, seed, options.output)
+        recorded(
+            options.output / f"{who}-{options.minutes:g}min-seed{seed}",
+            PACKAGES,
+            partial(run, who, data, options.minutes, seed),
+        )
         for seed in options.seeds
         for who in options.who
     ]
-    where = dict.fromkeys(told(record["where"]) for record in records)
-    print(*table(records), "", *notes(records), "", *where, sep="\n")
+    print(*table(records), "", *notes(records), "", *places(records), sep="\n")
 
 
 if __name__ == "__main__":

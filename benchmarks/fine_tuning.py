@@ -8,7 +8,6 @@ of the learning rate of recipe `fast`; `scratch` has its whole.
 """
 
 import argparse
-import os
 import statistics
 from collections.abc import Iterator
 from functools import partial
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import ushape
+from machine import DATA
 from records import Record, places, recorded
 from ushape.checkpoint import read_header
 from ushape.training import fine_tuning
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 PACKAGES = ("ushape", "torch", "lightning")
 
 

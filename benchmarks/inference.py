@@ -25,7 +25,7 @@ import numpy as np
 import tifffile
 import torch
 
-from machine import circumstances
+from machine import DATA, circumstances
 from ushape.backends import peak_memory
 from ushape.backends.pytorch import cpu_has_bf16
 from ushape.checkpoint import load_model, save_model
@@ -33,8 +33,6 @@ from ushape.config import ClassInfo, ModelHeader, Normalization, UNetConfig
 from ushape.models import UNet
 from ushape.models.summary import summarize
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
 PACKAGES = ("ushape", "torch", "openvino", "nncf", "monai")
 TILE, STRIDE, MARGIN = 572, 388, 92
 """Of the paper's figure 2, in pixels."""

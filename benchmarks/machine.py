@@ -1,4 +1,7 @@
-"""Where and when figures were taken: printed above every table, or below that of runs that are kept."""
+"""Where and when figures were taken: printed above every table, or below that of runs that are kept.
+
+And where the data sets are.
+"""
 
 import datetime
 import os
@@ -8,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
+"""Folder of the data sets."""
 
 
 def circumstances(packages: tuple[str, ...], cores: str, *, load: bool = True) -> str:

@@ -27,10 +27,9 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
-from machine import ROOT, circumstances
+from machine import DATA, circumstances
 from ushape import metrics
 
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 PEERS = ("python-elf", "scikit-image", "stardist", "py-ctcmetrics", "monai", "surface-distance")
 PACKAGES = ("ushape", "numpy", "scipy", "numba", *PEERS)
 TOLERANCE_PX = 2

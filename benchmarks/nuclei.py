@@ -9,17 +9,15 @@ figures are of another split.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
+from machine import DATA
 from records import Record, median_and_spread, places, recorded
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018"
 PACKAGES = ("ushape", "torch", "lightning")
 THRESHOLDS = ("0.50", "0.60", "0.70", "0.80", "0.90")
 COLUMNS = {f"ap_{threshold}": f"AP({threshold})" for threshold in THRESHOLDS} | {
@@ -72,7 +70,7 @@ def run(data: Path, minutes: float, seed: int, place: Path) -> Record:
 def main() -> None:
     """Make the runs that were asked for and are not there yet; print them beside the published ones."""
     parser = argparse.ArgumentParser(description="DSB 2018 nuclei: objects found after some minutes.")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of images/ and masks/")
+    parser.add_argument("--data", type=Path, default=DATA / "dsb2018", help="folder of images/ and masks/")
     parser.add_argument("--minutes", type=float, default=20, help="training time of each run (default 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(

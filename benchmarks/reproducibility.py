@@ -24,13 +24,11 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from machine import circumstances
+from machine import DATA, circumstances
 from ushape import UNet
 from ushape.checkpoint import save_model
 from ushape.config import ClassInfo, ModelHeader, UNetConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 SPAWN = (
     "import multiprocessing; multiprocessing.set_start_method('{}'); "
     "from ushape.cli.entry import main; main()"

@@ -29,11 +29,9 @@ import tifffile
 from scipy.ndimage import distance_transform_edt
 from skimage.io import imread
 
-from machine import circumstances
+from machine import DATA, circumstances
 from ushape.weight_map import border_weights, cut_gap, falk_tail_px, tail_px, targets
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 PACKAGES = ("ushape", "numpy", "scipy", "numba", "edt")
 SIDES = (512, 1024, 2048, 4096, 8192)
 MOST_OBJECTS = 20_000
