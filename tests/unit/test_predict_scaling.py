@@ -19,7 +19,7 @@ from ushape.config import Normalization, Postprocessing
 from ushape.errors import ConfigError
 from ushape.metrics import confusion, iou
 from ushape.predict import Segmenter, predict_files
-from ushape.predict.record import grey_value_mismatch
+from ushape.predict.record import grey_value_mismatch, turning_mismatch
 from ushape.predict.resampling import resampled
 from ushape.predict.scaling import diameter_mismatch, find_scale, pixel_size_mismatch, scaled_size
 
@@ -253,6 +253,29 @@ def test_grey_values_that_cannot_be_of_8_bits_are_warned_of(mean: float, dtype: 
         assert (
             f"grey values of type {dtype} are normalised as those of 8 bits are, with means of 120;" in line
         )
+
+
+@pytest.mark.parametrize("is_joined", [False, True])
+@pytest.mark.parametrize("average", ["none", "paper", "d4"])
+@pytest.mark.parametrize("upright", [False, True])
+def test_turning_what_has_a_top_is_warned_of(is_joined: bool, average: str, upright: bool) -> None:
+    origin = {"recipe": {"upright": upright}}
+    _, header = make_model(provenance={"joined": [origin, origin]} if is_joined else origin)
+    line = turning_mismatch(header, average)
+    assert (line is not None) == (upright and average != "none")
+    assert line is None or f"--average {average} turns the image" in line
+    assert turning_mismatch(make_model()[1], average) is None, "nothing is known"
+
+
+def test_a_file_tells_that_it_was_turned_though_it_has_a_top(tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    save_model(model, *make_model(provenance={"recipe": {"upright": True}}))
+    tifffile.imwrite(tmp_path / "a.tif", grey(60, 80))
+    for average, count in (("none", 0), ("d4", 1)):
+        (done,) = predict_files(
+            model, [tmp_path / "a.tif"], tmp_path / average, average=average, device="cpu"
+        )
+        assert len(done.warnings) == count
 
 
 def test_files_tell_their_scale_and_what_looks_wrong(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def record_of(
     notes : sequence of str
         What was done to the image.
     """
-    size, scale = image["pixel_size_um"], tuple(how["scale"])
+    size = image["pixel_size_um"]
     return {
         "model": {"name": header.name, "members": header.members},
         "image": image,
@@ -58,7 +58,7 @@ def record_of(
         "postprocessing": None if postprocessing is None else postprocessing.model_dump(),
         "objects": None if table is None else len(table["id"]),
         "notes": [*notes, *_notes_on_pixels(size, table is not None)],
-        "warnings": _warnings(header, image, None if table is None else table["area_px"], scale),
+        "warnings": _warnings(header, image, how, None if table is None else table["area_px"]),
     }
 
 
@@ -145,9 +145,12 @@ def _notes_on_pixels(size: PixelSize | None, with_objects: bool) -> list[str]:
     return []
 
 
-def _warnings(header: ModelHeader, image: dict[str, Any], areas_px: Array | None, scale: Scale) -> list[str]:
-    """Warn of grey values, pixels or objects that are not as those of the training images."""
-    found = [grey_value_mismatch(header, image["dtype"])]
+def _warnings(
+    header: ModelHeader, image: dict[str, Any], how: dict[str, Any], areas_px: Array | None
+) -> list[str]:
+    """Warn of grey values, turns, pixels or objects that are not as those of the training images."""
+    scale: Scale = tuple(how["scale"])
+    found = [grey_value_mismatch(header, image["dtype"]), turning_mismatch(header, how["average"])]
     found.append(pixel_size_mismatch(header, image["pixel_size_um"], scale))
     if areas_px is not None:
         found.append(diameter_mismatch(header, areas_px, scale))
@@ -163,6 +166,17 @@ def grey_value_mismatch(header: ModelHeader, dtype: str) -> str | None:
     return (
         f"grey values of type {dtype} are normalised as those of 8 bits are, with means of {told}; if the "
         "network was not trained on such images, bring this one to 0 .. 255 before"
+    )
+
+
+def turning_mismatch(header: ModelHeader, average: str) -> str | None:
+    """Warn if turned images are averaged over, and training images had a top."""
+    trained = [header.provenance, *header.provenance.get("joined", [])]
+    if average == "none" or not any(origin.get("recipe", {}).get("upright") for origin in trained):
+        return None
+    return (
+        f"--average {average} turns the image, and the network was trained on images that have a top, turned "
+        "by 10 degrees at most; drop --average"
     )
 
 
