@@ -17,8 +17,7 @@ from ushape.checkpoint import save_model
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError, DataError, OutputError
 from ushape.instances import instances
-from ushape.predict import Segmenter, predict_files, targets
-from ushape.predict.targets import all_or_none
+from ushape.predict import Segmenter, predict_files, targets, whole
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 
@@ -250,18 +249,18 @@ def test_more_objects_than_16_bits_can_name_are_refused(model, sequences, monkey
     assert not (sequences / "out").exists(), "no empty folder is left"
 
 
-def test_a_frame_that_is_interrupted_leaves_no_folder(tmp_path):
-    mask = tmp_path / "01_RES" / "mask000.tif"
+def test_a_frame_that_is_interrupted_leaves_no_folder(model, sequences, monkeypatch):
+    seen = []
 
-    def write_one_of_two():
-        with all_or_none([mask, mask.with_suffix(".json")]):
-            mask.parent.mkdir()
-            mask.write_text("written")
-            raise KeyboardInterrupt
+    def interrupt(path, _):
+        seen.extend(path.parent.parent.rglob("*"))
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(whole, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_one_of_two()
-    assert not mask.parent.exists()
+        predict_files(model, [sequences / "01"], sequences / "out", layout="ctc", **FP32)
+    assert [path.name for path in seen] == [".mask000.in-hand", "mask000.tif"], "no result has its name yet"
+    assert not (sequences / "out").exists()
 
 
 def test_two_sequences_of_one_name_are_refused(model, sequences):

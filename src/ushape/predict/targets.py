@@ -2,8 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -120,8 +119,22 @@ def move(folder: Path, targets: Targets) -> None:
             replace(made, target)
 
 
+def require_replaceable(made: Path, target: Path) -> None:
+    """Refuse to put a file in the place of a folder: no result of ours has been there.
+
+    Raises
+    ------
+    OutputError
+    """
+    if target.is_dir() and not made.is_dir():
+        raise OutputError(
+            f"cannot write {target}: a folder has that name; move it away, or choose another folder"
+        )
+
+
 def replace(made: Path, target: Path) -> None:
-    """Give a file or a folder its name, in place of what has it."""
+    """Give a file or a folder its name, in place of what has it; see `require_replaceable`."""
+    require_replaceable(made, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
         shutil.rmtree(target)
@@ -195,25 +208,6 @@ def require_free(targets: dict[Path, Targets]) -> None:
             left = f"the {len(missing)} of {len(targets)} inputs without results ({names})"
             fixes.append(f"--resume to go on with {left}")
         raise OutputError(f"{there[0]} exists; {', '.join(fixes)}, or choose another folder")
-
-
-@contextmanager
-def all_or_none(paths: Iterable[Path]) -> Iterator[None]:
-    """Take away what is new among the results of an input, unless all get written.
-
-    Else they would stand in the way when the input is given again.
-    """
-    new = [path for path in paths if not path.exists()]
-    new_folders = {path.parent for path in new if not path.parent.exists()}
-    try:
-        yield
-    except BaseException:  # Ctrl-C too
-        for path in new:
-            path.unlink(missing_ok=True)
-        for folder in new_folders:
-            with suppress(OSError):  # it holds something else by now
-                folder.rmdir()
-        raise
 
 
 def _expanded(one: str | Path) -> Iterator[Path]:

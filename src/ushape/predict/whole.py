@@ -11,6 +11,7 @@ import numpy as np
 from ushape.errors import ConfigError
 from ushape.io import (
     ImageSize,
+    output_folder,
     read_image,
     write_classes,
     write_csv,
@@ -24,7 +25,14 @@ from ushape.predict.record import how_entry, image_entry, object_rows, record_of
 from ushape.predict.segmentation import Segmentation
 from ushape.predict.segmenter import loaded
 from ushape.predict.settings import Settings
-from ushape.predict.targets import OF_OBJECTS, Targets, all_or_none, aside, replace, require_frame_numbers
+from ushape.predict.targets import (
+    OF_OBJECTS,
+    Targets,
+    aside,
+    replace,
+    require_frame_numbers,
+    require_replaceable,
+)
 
 
 def predict_whole(
@@ -54,33 +62,40 @@ def predict_whole(
     CheckpointError, ConfigError, ImageFormatError, OutputError, ShapeError, TilingError
         See `Segmenter`.
     """
-    started = time.perf_counter()
-    segmenter = loaded(settings.model, settings.identity, settings.device)
-    with all_or_none(targets.values()):
-        segmentation = segmenter(
-            read_image(path),
-            settings.precision,
-            settings.max_memory,
-            progress=progress,
-            scale=settings.scale,
-            pixel_size=settings.pixel_size,
-            postprocessing=settings.changes,
-            average=settings.average,
-            average_of=settings.average_of,
-        )
-        (_write_frame if settings.layout == "ctc" else _write_results)(segmentation, targets)
-        record = _record(segmentation, with_objects=bool(OF_OBJECTS & targets.keys()))
-        record["model"] |= {"file": settings.model, "sha256": settings.identity}
-        record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
-        write_json(targets["json"], record)
+    with output_folder(targets["json"].parent):
+        try:
+            record = predict_aside(settings, path, targets, progress)
+            take(path, targets)
+        finally:
+            drop(targets)
     return record
 
 
-def predict_aside(settings: Settings, path: Path, targets: Targets) -> dict[str, Any]:
-    """Do the same in a worker, which may be killed: under other names, which `take` then changes."""
+def predict_aside(
+    settings: Settings, path: Path, targets: Targets, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Do the same under other names, which `take` then changes: a process may be killed at any time."""
+    started = time.perf_counter()
     hidden = aside(targets)
-    shutil.rmtree(hidden["json"].parent, ignore_errors=True)  # of a worker that was killed
-    return predict_whole(settings, path, hidden)
+    drop(targets)  # of a process that was killed
+    segmenter = loaded(settings.model, settings.identity, settings.device)
+    segmentation = segmenter(
+        read_image(path),
+        settings.precision,
+        settings.max_memory,
+        progress=progress,
+        scale=settings.scale,
+        pixel_size=settings.pixel_size,
+        postprocessing=settings.changes,
+        average=settings.average,
+        average_of=settings.average_of,
+    )
+    (_write_frame if settings.layout == "ctc" else _write_results)(segmentation, hidden)
+    record = _record(segmentation, with_objects=bool(OF_OBJECTS & targets.keys()))
+    record["model"] |= {"file": settings.model, "sha256": settings.identity}
+    record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
+    write_json(hidden["json"], record)
+    return record
 
 
 def take(path: Path, targets: Targets) -> None:
@@ -90,6 +105,8 @@ def take(path: Path, targets: Targets) -> None:
     ------
     ConfigError
         If they are not there: the worker wrote into another file system.
+    OutputError
+        If a folder has the name of one of them; then all stay away.
     """
     hidden = aside(targets)
     if not hidden["json"].exists():
@@ -97,13 +114,15 @@ def take(path: Path, targets: Targets) -> None:
             f"results of {path} that a worker wrote are not to be seen here; workers must see the folder of "
             "the results under the same name"
         )
+    for kind, target in targets.items():
+        require_replaceable(hidden[kind], target)
     for kind, target in sorted(targets.items(), key=lambda item: item[0] == "json"):
         replace(hidden[kind], target)
     hidden["json"].parent.rmdir()
 
 
 def drop(targets: Targets) -> None:
-    """Take away what a worker left that did not come to its end."""
+    """Take away what was left by a process that did not come to its end."""
     shutil.rmtree(aside(targets)["json"].parent, ignore_errors=True)
 
 

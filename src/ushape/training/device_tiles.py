@@ -1,4 +1,8 @@
-"""Training tiles made on the device of the network: its images are uploaded once, then only draws travel."""
+"""Training tiles made on the device of the network: its images are uploaded once, then only draws travel.
+
+Positions and grey values are computed for all tiles of a batch together. Images are looked up tile by tile,
+because they differ in size, and each is mirrored at its own border.
+"""
 
 import numpy as np
 import torch
