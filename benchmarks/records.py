@@ -28,8 +28,9 @@ def recorded(run: Path, packages: tuple[str, ...], make: Callable[[Path], Record
 
 
 def places(records: Iterable[Record]) -> list[str]:
-    """Where and when the runs were made, each place once."""
-    return [*dict.fromkeys(record.get("where", "date and machine were not recorded") for record in records)]
+    """Where and when the runs were made, each place once; older records tell it in their own form."""
+    told = (str(record.get("where", "date and machine were not recorded")) for record in records)
+    return [*dict.fromkeys(told)]
 
 
 def median_and_spread(values: Sequence[float], digits: int = 4) -> str:

@@ -249,9 +249,11 @@ def test_a_run_ends_as_soon_as_the_score_is_reached(discs: Path, ushape, tmp_pat
     model = tmp_path / "run" / "model.safetensors"
     assert read_header(model).provenance["validation"]["step"] == 4
     before = model_hash(model)
+    (tmp_path / "run" / "report.html").unlink()  # as if the run had been killed before it was written
     again = ushape(*words, "--resume")
     assert again.returncode == 0, again.stderr
     assert model_hash(model) == before, "it was there already"
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 @pytest.mark.usefixtures("ctrl_c_at_its_default")

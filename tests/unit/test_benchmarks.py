@@ -78,6 +78,7 @@ def record_of_paper():
         "who": "paper",
         "seed": 3,
         "scores": {"ushape paper, last model, --average paper": dict.fromkeys(em.SUBSETS, scores)},
+        "where": {"cpu": "of old", "cores": 2},
         "training": {
             "steps": 90,
             "seconds": 60.0,
@@ -99,6 +100,8 @@ def test_the_recipe_of_the_paper_stands_beside_the_papers_figures(record_of_pape
     assert figures["v_rand, clean"] == "-"
     assert run.endswith(" | nan | 0.500000 |")
     assert not any("published" in row for row in em.table([record_of_paper | {"who": "ushape"}]))
+    (where,) = em.places([record_of_paper] * 2)
+    assert "of old" in where
 
 
 def test_whether_the_loss_fell_throughout_is_told(record_of_paper):

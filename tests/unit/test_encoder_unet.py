@@ -376,6 +376,13 @@ def evaluating(network):
     }
 
 
+def test_a_constant_of_the_user_freezes_nothing_around_it():
+    encoder = Pyramid()
+    encoder.mean = nn.Parameter(torch.zeros(1), requires_grad=False)
+    network = EncoderUNet(encoder, 3, 4, width=4).train()
+    assert all(module.training for module in network.modules())
+
+
 def test_frozen_batch_norms_stay_in_evaluation_mode_whatever_becomes_of_the_network():
     network = network_of("resnet18")
     network.freeze_encoder(1)

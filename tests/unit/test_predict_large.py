@@ -507,10 +507,15 @@ def test_pieces_too_large_for_the_memory_are_refused_before_one_is_read(model, t
         predict_files(model, [path], tmp_path / "out", max_memory="3GB", **FP32)
 
 
-@pytest.mark.parametrize(("rows", "decoded"), [(4000, 16), (2000, 16), (100, 4)])
-def test_no_more_pieces_are_decoded_at_once_than_the_file_has(rows, decoded, tmp_path):
-    """One of 16 MB, two of 8 MB, forty of 0.4 MB, of which ten are; they may take half of the memory."""
-    create_store(tmp_path / "a.zarr", "YX", (4000, 4000), np.uint8, (rows, 4000), version="0.5")
+@pytest.mark.parametrize(
+    ("chunk", "decoded"), [((4000, 4000), 16), ((2000, 4000), 16), ((100, 4000), 4), ((3000, 3000), 36)]
+)
+def test_no_more_pieces_are_decoded_at_once_than_the_file_has(chunk, decoded, tmp_path):
+    """One of 16 MB; two of 8 MB; forty of 0.4 MB, of which ten are; four of 9 MB that reach beyond the image.
+
+    They may take half of the memory.
+    """
+    create_store(tmp_path / "a.zarr", "YX", (4000, 4000), np.uint8, chunk, version="0.5")
     with LargeImage(tmp_path / "a.zarr") as image:
         require_readable(image, 2 * decoded * 10**6, 0)
         with pytest.raises(ConfigError, match=f"at once takes {decoded} MB"):

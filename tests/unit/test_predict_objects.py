@@ -263,6 +263,19 @@ def test_a_frame_that_is_interrupted_leaves_no_folder(model, sequences, monkeypa
     assert not (sequences / "out").exists()
 
 
+def test_a_record_never_stands_beside_results_that_are_not_its_own(model, sequences, monkeypatch):
+    options = {"layout": "ctc", "overwrite": True, **FP32}
+    predict_files(model, [sequences / "01" / "t000.tif"], sequences / "out", **options)
+
+    def interrupt(made, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, [sequences / "01" / "t000.tif"], sequences / "out", **options)
+    assert [path.name for path in (sequences / "out" / "01_RES").iterdir()] == ["mask000.tif"]
+
+
 def test_two_sequences_of_one_name_are_refused(model, sequences):
     other = sequences / "other" / "01"
     other.mkdir(parents=True)

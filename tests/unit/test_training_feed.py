@@ -22,19 +22,19 @@ CPU = torch.device("cpu")
 STILL = FAST.model_copy(update={"grey": GreyValues(), "tile": 108, "tiles": 3})
 
 
-def sample(seed: int, shape: tuple[int, int]) -> Sample:
-    """Two channels of noise, and touching objects of an id each."""
+def sample(seed: int, shape: tuple[int, int], kinds: int = 1) -> Sample:
+    """Two channels of noise, and touching objects of an id each, of so many classes."""
     rng = np.random.default_rng(seed)
     objects = (1 + np.arange(shape[0])[:, None] // 20 * 10 + np.arange(shape[1]) // 20).astype(np.int32)
     objects[rng.uniform(size=shape) < 0.2] = 0
-    classes = np.ones(objects.max() + 1, np.uint8)
+    classes = (1 + np.arange(objects.max() + 1) % kinds).astype(np.uint8)
     classes[0] = 0
     return Sample(f"s{seed}", rng.normal(size=(2, *shape)).astype(np.float32), objects, classes)
 
 
-def batches(recipe: Recipe, augment_on: str, workers: int = 0, count: int = 4) -> list:
+def batches(recipe: Recipe, augment_on: str, workers: int = 0, count: int = 4, classes: int = 2) -> list:
     dataset = TileDataset(
-        [sample(0, (110, 130)), sample(1, (150, 120))],
+        [sample(0, (110, 130), classes - 1), sample(1, (150, 120), classes - 1)],
         recipe,
         UNet(width=1, depth=2).geometry,
         Normalization(),
@@ -45,10 +45,12 @@ def batches(recipe: Recipe, augment_on: str, workers: int = 0, count: int = 4) -
     return [feed.on_after_batch_transfer(next(loader), 0) for _ in range(count)]
 
 
-@pytest.mark.parametrize("separate", [None, False])
-def test_plain_tiles_are_the_same_on_the_device(separate: bool | None) -> None:
+@pytest.mark.parametrize(("separate", "classes"), [(None, 2), (False, 2), (None, 3), (True, 3)])
+def test_plain_tiles_are_the_same_on_the_device(separate: bool | None, classes: int) -> None:
     recipe = STILL.model_copy(update={"plain": 1.0, "separate": separate})
-    for made, on_device in zip(batches(recipe, "cpu"), batches(recipe, "device"), strict=True):
+    both = (batches(recipe, where, classes=classes) for where in ("cpu", "device"))
+    for made, on_device in zip(*both, strict=True):
+        assert int(made["classes"].max()) == classes - 1
         assert made["number"] == on_device["number"]
         assert torch.equal(made["classes"], on_device["classes"])
         # Rounding of float32 and float64, see test_weight_map_on_device.py and test_augment_on_device.py.

@@ -173,6 +173,23 @@ def test_a_finished_fold_is_not_trained_again(discs: Path, run: Path, tmp_path: 
     assert rows_of(again / "folds.csv") == rows_of(run / "folds.csv")
 
 
+def test_a_fold_that_stalled_is_not_gone_on_with(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended before its budget: that it could take more steps is no reason to."""
+    monkeypatch.setattr("ushape.training.until.PATIENCE", -1.0)
+    options = OPTIONS | {"steps": 40, "until": "stalled"}
+    result = train_folds(discs, tmp_path / "run", 2, **options)
+    assert result.steps < 80
+    hashes = [model_hash(tmp_path / "run" / f"fold-{number}" / "last.safetensors") for number in (1, 2)]
+    (tmp_path / "run" / "model.safetensors").unlink()
+    again = train_folds(discs, tmp_path / "run", 2, resume=True, **options)
+    assert again.steps == result.steps
+    assert hashes == [
+        model_hash(tmp_path / "run" / f"fold-{number}" / "last.safetensors") for number in (1, 2)
+    ]
+
+
 def test_what_a_kill_left_of_a_fold_is_begun_anew(discs: Path, run: Path, tmp_path: Path) -> None:
     again = Path(copytree(run, tmp_path / "again"))
     rmtree(again / "fold-2" / "checkpoint")

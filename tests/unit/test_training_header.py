@@ -117,6 +117,14 @@ def run_of_five_steps() -> tuple[ModelHeader, dict[str, object]]:
     return header.model_copy(update={"provenance": run}), run
 
 
+def test_a_run_of_an_earlier_version_is_not_gone_on_with() -> None:
+    header, _ = run_of_five_steps()
+    with pytest.raises(
+        ConfigError, match="--resume: an earlier version of ushape began this run; start anew"
+    ):
+        require_same_run(None, header)
+
+
 def test_another_network_or_normalisation_is_not_gone_on_with() -> None:
     header, _ = run_of_five_steps()
     before = header.model_dump(mode="json")

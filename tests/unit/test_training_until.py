@@ -52,6 +52,7 @@ def test_a_score_counts_upwards_and_an_error_downwards() -> None:
 
 def test_before_the_first_validation_nothing_is_reached() -> None:
     assert not Until("pixel_error", 0.06).reason({}, 0.0)
+    assert not Until(has_patience=True).reason({}, 1.0), "nor has anything stalled"
 
 
 def test_a_run_stalls_only_where_that_was_asked_for() -> None:

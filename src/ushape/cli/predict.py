@@ -176,12 +176,12 @@ class _Screen:
 
     def how_to_go_on(self) -> str:
         overwrites = "--overwrite" in sys.argv
+        kept = "; without --overwrite, a large image keeps its blocks" if overwrites else ""
         if not self.done:
-            how = "; without --overwrite it keeps the blocks of a large image" if overwrites else ""
-            return f"no file was done; to go on, give the same command again{how}"
+            return f"no file was done; to go on, give the same command again{kept}"
         count = "1 file is" if len(self.done) == 1 else f"{len(self.done)} files are"
         if overwrites:  # what is left may be there, but of another run
-            how = "to go on, give the inputs after it, or the same command again"
+            how = f"to go on, give the inputs after it, or the same command again{kept}"
         else:
             how = f"to go on: {again('--resume')}"
         return f"{count} done and whole, at last {self.done[-1]}; {how}"

@@ -1,5 +1,6 @@
 """Images that need not fit into memory: OME-Zarr and TIFF, read window by window."""
 
+import math
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -108,8 +109,18 @@ class LargeImage:
     @property
     def chunk_bytes(self) -> int:
         """Memory of the piece in which the file is stored: what is decoded even for a single pixel."""
-        chunks = getattr(self._stored.pixels, "chunks", (1,))
-        return int(np.prod(chunks)) * int(self._stored.pixels.dtype.itemsize)
+        return math.prod(self._chunk) * int(self._stored.pixels.dtype.itemsize)
+
+    @property
+    def chunks(self) -> int:
+        """How many such pieces there are."""
+        sides = zip(self._stored.pixels.shape, self._chunk, strict=True)
+        return math.prod(-(-length // side) for length, side in sides)
+
+    @property
+    def _chunk(self) -> tuple[int, ...]:
+        pixels = self._stored.pixels
+        return tuple(getattr(pixels, "chunks", (1,) * pixels.ndim))
 
     @property
     def identity(self) -> dict[str, Any]:

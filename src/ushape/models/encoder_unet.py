@@ -272,8 +272,8 @@ def _encoder(encoder: str | nn.Module, in_channels: int, pretrained: Weights) ->
 
 
 def _is_frozen(module: nn.Module) -> bool:
-    """Whether a module has weights of its own, of which none is trained."""
-    weights = list(module.parameters(recurse=False))
+    """Whether a module has weights, its own or further down, of which none is trained."""
+    weights = list(module.parameters())
     return bool(weights) and not any(weight.requires_grad for weight in weights)
 
 

@@ -2,10 +2,8 @@
 
 import secrets
 from collections.abc import Sequence
-from math import ceil, prod
+from math import ceil
 from typing import Any, cast
-
-import numpy as np
 
 from ushape.backends import Backend, Precision, available_memory
 from ushape.config import ModelHeader, Normalization, PixelSize, Postprocessing
@@ -108,9 +106,7 @@ def require_readable(file: LargeImage, max_memory: int | None, resident: int) ->
 
 def _decoded_bytes(file: LargeImage) -> int:
     """Memory of the pieces that are decoded at the same time: ten, or as many as fill the file."""
-    stored = file.identity
-    pieces: int = ceil(prod(stored["shape"]) * np.dtype(stored["dtype"]).itemsize / file.chunk_bytes)
-    return min(_DECODED_AT_ONCE, pieces) * file.chunk_bytes
+    return min(_DECODED_AT_ONCE, file.chunks) * file.chunk_bytes
 
 
 def _bytes_to_read(image: ScaledImage) -> int:

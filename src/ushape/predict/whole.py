@@ -116,6 +116,7 @@ def take(path: Path, targets: Targets) -> None:
         )
     for kind, target in targets.items():
         require_replaceable(hidden[kind], target)
+    targets["json"].unlink(missing_ok=True)  # results without a record are known to be incomplete
     for kind, target in sorted(targets.items(), key=lambda item: item[0] == "json"):
         replace(hidden[kind], target)
     hidden["json"].parent.rmdir()

@@ -1,5 +1,6 @@
 """What happens after each step: pictures, validation, checkpoints, and the end of the run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,30 @@ class Course(Callback):
         Progress at which the best model so far was found.
     reason : str
         Why the run ended before its budget, if it did and was not interrupted.
+    ended : list
+        Budget and goal with which it ended; empty before.
     """
 
     def __init__(self, output: Path, validation: Validation, schedule: Schedule) -> None:
         self.output, self.validation, self.schedule = output, validation, schedule
         self.budget, self.until, self.interrupted = schedule.budget, validation.until, False
         self.improved, self.reason = 0.0, ""
+        self.asked = [self.budget.steps, self.budget.seconds, *vars(self.until).values()]
+        self.ended: list[Any] = []
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Take no further step where a resumed run had reached its end; what it had not finished, finish."""
         take_sigterm_for_ctrl_c()
         self.schedule.saved = self.budget.tick()
-        self.reason = self.until.reason(self.validation.best, 0.0)
-        trainer.should_stop = bool(self.reason) or self.budget.is_spent(trainer.global_step)
-        if trainer.should_stop and not self.validation.result:
+        step, is_finished = trainer.global_step, bool(self.validation.result)
+        self.reason = self.until.reason(self.validation.best, self.budget.progress(step) - self.improved)
+        # That the clock ran on since does not matter, nor that it may leave time for a step.
+        has_ended = is_finished and self.ended == self.asked
+        trainer.should_stop = has_ended or bool(self.reason) or self.budget.is_spent(step)
+        if trainer.should_stop and not is_finished:
             if not self.validation.history:
                 self._validate(trainer, module)
-            self._finish(trainer)
+            self._finish(trainer, lambda: False)  # its time was spent on what is not to be had without
             trainer.save_checkpoint(self.output / "checkpoint")
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_index: int) -> None:
@@ -73,7 +81,7 @@ class Course(Callback):
         elif self.schedule.is_picture_due():
             self._look(trainer, module)
         if ends:
-            self._finish(trainer)
+            self._finish(trainer, self._is_late)
         if is_due or self.budget.interrupted or self.schedule.is_saving_due():
             trainer.save_checkpoint(self.output / "checkpoint")
             self.schedule.saved = self.budget.tick()
@@ -83,11 +91,11 @@ class Course(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
-        return {"improved": self.improved}
+        return {"improved": self.improved, "ended": self.ended}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from an interrupted run."""
-        self.improved = state["improved"]
+        self.improved, self.ended = state["improved"], state["ended"]
 
     def _validate(self, trainer: Trainer, module: TrainingModule) -> None:
         started, before = self.budget.tick(), self.validation.best
@@ -107,16 +115,18 @@ class Course(Callback):
         self.schedule.looked(started, self.validation.cost(per_pixel, per_picture))
         self.schedule.require_room()
 
-    def _finish(self, trainer: Trainer) -> None:
+    def _finish(self, trainer: Trainer, is_late: Callable[[], bool]) -> None:
         if self.validation.tuned_on and trainer.is_global_zero:
-            # The scores with what was tuned, and the report, come after it.
-            self.validation.finish(
-                lambda: self.budget.is_late((1 + self.schedule.kept) * self.schedule.cost + CLOSING)
-            )
+            self.validation.finish(is_late)
+        self.ended = self.asked
         self.budget.tick()
+
+    def _is_late(self) -> bool:
+        # The scores with what was tuned, and the report, come after it.
+        return self.budget.is_late((1 + self.schedule.kept) * self.schedule.cost + CLOSING)
 
     def _break_off(self, trainer: Trainer, module: TrainingModule) -> None:
         self.interrupted = True
         if not self.validation.history:
             self._validate(trainer, module)
-        self._finish(trainer)
+        self._finish(trainer, self._is_late)

@@ -141,7 +141,7 @@ def train_folds(
         is_done = resume and (folder / TABLE).is_file()
         if is_done:
             _require_same_images(folder, group)
-        result = train(  # a fold that is done: is compared with what is asked for now, and takes no step
+        result = train(  # one that is done is compared with what is asked for; it goes on if that is more
             data,
             folder,
             time=share,
@@ -150,7 +150,7 @@ def train_folds(
             seed=own_seed,
             resume=is_done or (resume and _was_begun(folder)),
             kept=KEPT[kind],
-            quiet=quiet or is_done,
+            quiet=quiet,
             started=started if number == 1 else None,
             **reading,
             **options,

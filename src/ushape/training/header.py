@@ -214,21 +214,25 @@ def _hash(sample: Sample) -> str:
     return digest.hexdigest()[:16]
 
 
-def require_same_run(before: dict[str, Any], now: ModelHeader) -> None:
+def require_same_run(before: dict[str, Any] | None, now: ModelHeader) -> None:
     """Refuse to go on with a run of other data, seed, recipe or network.
 
     Parameters
     ----------
-    before : dict
-        Header of the interrupted run, as JSON.
+    before : dict or None
+        Header of the interrupted run, as JSON; earlier versions of this package kept none.
     now : ModelHeader
         Of the one that wants to go on with it.
 
     Raises
     ------
     ConfigError
-        If they differ in more than budget, versions and what is fitted at the end.
+        If they differ in more than budget, versions and what is fitted at the end, or nothing is known.
     """
+    if before is None:
+        raise ConfigError(
+            "--resume: an earlier version of ushape began this run; start anew, with another --output"
+        )
     words = {"seed": "--seed", "from": "--from", "frozen_levels": "--freeze-encoder", "recipe": "--recipe"}
     words |= {"encoder_weights": "--encoder-weights", "training": "DATA", "held_out": "--validation"}
     words |= {"architecture": "--model", "normalization": "how grey values are normalised"}

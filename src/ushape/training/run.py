@@ -256,7 +256,7 @@ def train(
     if checkpoint is not None:  # refused before the run's folder is touched
         state = SafeCheckpointIO().load_checkpoint(checkpoint)
         module.require_same_network(state)
-        require_same_run(state["callbacks"][watch.state_key]["header"], header)
+        require_same_run(state["callbacks"][watch.state_key].get("header"), header)
     memory = within_memory(chosen, tiles, dataset.size_in)
     with output_folder(output), interruptible(budget), without_chatter(), memory:
         trainer = trainer_for(output, backend, callbacks, devices, nodes)
@@ -268,7 +268,8 @@ def train(
         for line in _ending(watch, course):
             console.print(line, highlight=False, soft_wrap=True)
         comparisons = list(watch.comparisons.values())
-        if comparisons:  # else the page is there, with all that was drawn when the run ended
+        # A run that was finished before has its page, with all that was drawn then.
+        if comparisons or not (output / "report.html").exists():
             write_page(
                 output, watch.header, watch.history, watch.result, comparisons, watch.curve, watch.reliability
             )

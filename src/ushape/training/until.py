@@ -51,7 +51,9 @@ class Until:
         since : float
             Share of the budget since then.
         """
-        if best and self.merit(best) >= (-self.value if self.metric in ERROR_METRICS else self.value):
+        if not best:
+            return ""
+        if self.merit(best) >= (-self.value if self.metric in ERROR_METRICS else self.value):
             return f"--until {self.metric}={self.value:g}: reached at step {best['step']:.0f}"
         if self.has_patience and since > PATIENCE:
             return f"--until stalled: no better score since step {best['step']:.0f}"
