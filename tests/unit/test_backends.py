@@ -222,6 +222,15 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     assert OpenVINOBackend(network, "fp32")(tile_for(network, 1, 1)).shape[0] == 2
 
 
+def test_a_disk_that_is_full_costs_the_entry_alone(own_cache, monkeypatch):
+    def fill(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")  # OpenVINO's word for it
+
+    monkeypatch.setattr(openvino.import_openvino(), "save_model", fill)
+    OpenVINOBackend(make_model()[0])
+    assert not own_cache.exists() or not list(own_cache.iterdir())
+
+
 def test_entries_used_longest_ago_make_room(own_cache, monkeypatch):
     networks = [unet(depth=1, classes=classes) for classes in (2, 3, 4)]
     for age, network in enumerate(networks[:2]):

@@ -64,7 +64,7 @@ def cached(key: str, make: "Callable[[], openvino.Model]") -> "openvino.Model":
             os.utime(path)
         return model
     model = make()
-    with suppress(OSError):
+    with suppress(Exception):  # OpenVINO has a RuntimeError for a full disk
         _write(path, model)
         _make_room(path)
     return model

@@ -120,7 +120,7 @@ class LargeImage:
     @property
     def _chunk(self) -> tuple[int, ...]:
         pixels = self._stored.pixels
-        return tuple(getattr(pixels, "chunks", (1,) * pixels.ndim))
+        return tuple(getattr(pixels, "chunks", (1,) * len(pixels.shape)))
 
     @property
     def identity(self) -> dict[str, Any]:
