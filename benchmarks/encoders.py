@@ -12,7 +12,6 @@ run leaves a JSON file in `--output`, and a later call skips it. README.md says 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
+from machine import DATA
 from records import Record, places, recorded
 from ushape.backends import peak_memory
 from ushape.io import read_image, read_labels
@@ -37,8 +37,6 @@ from ushape.models.efficientnet_names import as_in_timm
 from ushape.models.encoders import normalization_of, read_weights
 from ushape.torchvision_operators import define_missing_operators
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("USHAPE_DATA", ROOT.parent / "shared" / "data"))
 PACKAGES = ("ushape", "torch", "timm", "segmentation-models-pytorch")
 ENCODER = "tf_efficientnet_lite0"
 IGNORE = 255
