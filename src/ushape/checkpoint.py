@@ -19,7 +19,7 @@ from torch import nn
 
 from ushape.config import ModelHeader, UNetConfig
 from ushape.errors import CheckpointError, ConfigError
-from ushape.io import written_beside
+from ushape.io import read_tensors, written_beside
 from ushape.models import EncoderUNet, Ensemble, Network, UNet, build
 
 FORMAT = "ushape/1"
@@ -76,7 +76,7 @@ def load_model(path: str | Path, *, encoder: nn.Module | None = None) -> tuple[N
     """
     header = read_header(path)
     try:
-        tensors = safetensors.torch.load_file(str(path))
+        tensors = read_tensors(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
     network = _network_of(header, encoder)
@@ -158,7 +158,8 @@ def read_header(path: str | Path) -> ModelHeader:
         what = "is a folder, not a model file" if path.is_dir() else "no such model file"
         raise CheckpointError(f"{path}: {what}; give the model.safetensors that `ushape train` wrote")
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
+        # Not as PyTorch's, which would call into it already here.
+        with safetensors.safe_open(str(path), framework="numpy") as file:
             text = (file.metadata() or {}).get("ushape")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(

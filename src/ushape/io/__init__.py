@@ -21,6 +21,7 @@ from ushape.io.read import (
     read_image,
     read_labels,
 )
+from ushape.io.tensors import read_tensors
 from ushape.io.write import (
     output_folder,
     write_classes,
@@ -50,6 +51,7 @@ __all__ = [
     "output_folder",
     "read_image",
     "read_labels",
+    "read_tensors",
     "reads_windows",
     "stem_of",
     "write_classes",

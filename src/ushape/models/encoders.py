@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ushape.config import Normalization
 from ushape.errors import CheckpointError, ConfigError
+from ushape.io import read_tensors
 from ushape.models import efficientnet_names
 from ushape.models.reach import evaluated
 from ushape.torchvision_operators import define_missing_operators
@@ -339,12 +340,12 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     import pickle
 
-    import safetensors.torch
+    import safetensors
 
     file = require_file(path)
     try:
         if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(str(file))
+            return read_tensors(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (
         safetensors.SafetensorError,

@@ -18,6 +18,7 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from ushape.errors import CheckpointError, OutputError
+from ushape.io import read_tensors
 
 TENSOR, TUPLE, ITEMS = "__tensor__", "__tuple__", "__items__"
 _FIX = "train from the start, into another folder"
@@ -58,7 +59,7 @@ class SafeCheckpointIO(CheckpointIO):
         """
         folder = newest_whole(Path(path))
         try:
-            tensors = safetensors.torch.load_file(str(folder / "tensors.safetensors"))
+            tensors = read_tensors(folder / "tensors.safetensors")
             restored = _restore(json.loads((folder / "state.json").read_text()), tensors)
         except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
             reason = f"{type(error).__name__}: {error}"
