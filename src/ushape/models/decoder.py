@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ushape.errors import ConfigError
+from ushape.models.dropout import Dropout
 from ushape.models.unet import DoubleConv, Norm, crop
 
 Up = Literal["conv", "resize"]
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
             raise ConfigError(f"dropout must be at least 0 and below 1, got {dropout}")
         below = [*widths[1:], channels[-1]]
         factors = [coarse // fine for fine, coarse in pairwise(strides)]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.up = nn.ModuleList(
             Enlargement(i, o, factor, up) for i, o, factor in zip(below, widths, factors, strict=True)
         )

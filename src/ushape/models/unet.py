@@ -16,6 +16,7 @@ from torch.nn import functional
 from ushape.config import UNetConfig
 from ushape.errors import ConfigError, ShapeError
 from ushape.geometry import Layer, UnpaddedGeometry
+from ushape.models.dropout import Dropout
 
 Norm = Literal["batch"] | None
 Variant = Literal["paper", "released"]
@@ -164,7 +165,7 @@ class UNet(nn.Module):
             DoubleConv(i, o, norm) for i, o in zip([in_channels, *channels], channels, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.up = nn.ModuleList(
             UpConv(below, up, variant) for below, up in zip(channels[1:], up_channels, strict=True)
         )
