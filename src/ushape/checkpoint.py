@@ -201,14 +201,14 @@ def _parse_header(path: Path, text: str) -> ModelHeader:
 
 
 def _network_of(header: ModelHeader, encoder: nn.Module | None) -> Network:
-    """Build a network whose weights are then replaced."""
+    """Build a network whose weights are then replaced; a `UNet` has none before."""
     config, members = header.architecture, header.members
     is_unet = isinstance(config, UNetConfig)  # an encoder may compute with its weights when it is built
     # To draw 31 million numbers for nothing takes a third of a second.
     with torch.device("meta") if is_unet else nullcontext():
-        single = members == 1
-        network = build(config, encoder=encoder) if single else Ensemble.from_config(config, members, encoder)
-    return network.to_empty(device="cpu") if is_unet else network
+        if members > 1:
+            return Ensemble.from_config(config, members, encoder)
+        return build(config, encoder=encoder)
 
 
 def _require_same_kind(
@@ -232,4 +232,6 @@ def _load_weights(path: str | Path, network: nn.Module, tensors: dict[str, torch
             got, want = tuple(tensors[name].shape), tuple(expected[name].shape)
             raise CheckpointError(f"{path}: `{name}` has shape {got}, by its header {want}; {_FIX}")
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    network.to(dtype).load_state_dict(tensors)
+    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    is_empty = any(tensor.is_meta for tensor in expected.values())  # then it takes the tensors as they are
+    network.to(dtype).load_state_dict(tensors, assign=is_empty)

@@ -1,6 +1,8 @@
 """The model file: exact round trip, equal bytes for equal models, one line for every wrong file."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,14 @@ def test_files_that_are_no_models(tmp_path: Path, model: Path) -> None:
 
 def test_the_header_is_read_without_the_weights(model: Path) -> None:
     assert read_header(model) == HEADER
+
+
+def test_reading_a_model_does_not_load_the_compiler(model: Path) -> None:
+    """Which takes a second, a third of what the first result of a small image may take."""
+    script = (
+        "import sys; from ushape.checkpoint import load_model; load_model(sys.argv[1]); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, model], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "ushape.models.unet" in loaded
+    assert not {"torch._dynamo", "sympy", "torch._inductor"} & loaded
