@@ -150,7 +150,8 @@ def main() -> None:
 
     print("\n| two processes beside one | largest difference of a weight |\n|---|---|")
     for norm in (None, "batch"):
-        words = ("--from", str(starting_point(options.output / f"start-{norm}.safetensors", norm)))
+        start = starting_point(options.output / f"start-{norm}.safetensors", norm)
+        words = ("--from", str(start), "--precision", "fp32")
         pair = [
             runs.straight(f"{norm}-norm-{devices}", *words, "--devices", str(devices), data="dsb2018")
             for devices in (1, 2)

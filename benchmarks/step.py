@@ -93,7 +93,7 @@ def our_steps(recipe: Recipe, count: int, *, cached: bool, workers: int, compile
     dataset = TileDataset(samples, recipe, network.geometry, Normalization(), seed=0)
     module = TrainingModule(network, recipe, Budget(count + 1, None), seed=0, compiled=compiled)
     backend = PyTorchBackend(network, "cpu")
-    network.train().to(memory_format=training_format(backend.device))
+    network.train().to(memory_format=training_format(backend))
     feed, clock = TileData(dataset, workers=workers), Clock(count)
     with tempfile.TemporaryDirectory() as folder, without_chatter():
         trainer_for(Path(folder), backend, [clock], 1, 1).fit(module, Cached(feed) if cached else feed)

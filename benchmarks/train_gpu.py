@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, batch: int, compiled: bool) -> Clock:
     )
     backend = PyTorchBackend(network, options.device)
     module = TrainingModule(network, recipe, Budget(10_000, None), seed=0, compiled=compiled)
-    network.train().to(memory_format=training_format(backend.device))
+    network.train().to(memory_format=training_format(backend))
     feed = TileData(dataset, workers=options.workers, device=backend.device, augment_on=options.augment_on)
     clock = Clock(options.steps, backend.device)
     with tempfile.TemporaryDirectory() as folder, without_chatter():

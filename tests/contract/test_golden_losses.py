@@ -38,7 +38,7 @@ def losses_of_the_recipe(folder: Path) -> list[float]:
     header = describe(PAPER, "auto", WIDTH, None, samples, infos)
     network = initial_network(header, None, SEED)
     backend = PyTorchBackend(network, "cpu", "fp32")
-    network.train().to(memory_format=training_format(backend.device))
+    network.train().to(memory_format=training_format(backend))
     tiles = TileDataset(samples, PAPER, network.geometry, header.normalization, seed=SEED)
     module = Recorded(network, PAPER, Budget(STEPS, None), seed=SEED)
     with without_chatter():

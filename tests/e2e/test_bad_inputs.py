@@ -130,6 +130,8 @@ cases(
     (["train", "data", "-o", "run", "--workers", "-1"], ("'--workers'", "0")),
     (["train", "data", "-o", "run", "--devices", "0"], ("'--devices'", "1")),
     (["train", "data", "-o", "run", "--nodes", "0"], ("'--nodes'", "1")),
+    (["train", "data", "-o", "run", "--precision", "int8"], ("--precision int8", "auto, fp32 or bf16")),
+    (["train", "data", "-o", "run", "--precision", "half"], ("--precision half", "auto, fp32 or bf16")),
     (["train", "data", "-o", "run", "--until", "dice"], ("not a goal: 'dice'", "dice=0.9")),
     (["train", "data", "-o", "run", "--until", "dice=high"], ("not a goal: 'dice=high'", "dice=0.9")),
     (["train", "data", "-o", "run", "--until", "dice=90"], ("no score reaches 90", "dice=0.9")),

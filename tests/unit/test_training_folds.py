@@ -23,7 +23,14 @@ from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.scores import kind_of, score
 from ushape.training.tuning import object_diameter
 
-OPTIONS = {"steps": 2, "width": 2, "device": "cpu", "seed": 5, "pixel_size": "0.5,0.4"}
+OPTIONS = {
+    "steps": 2,
+    "width": 2,
+    "device": "cpu",
+    "precision": "fp32",
+    "seed": 5,
+    "pixel_size": "0.5,0.4",
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +88,7 @@ def test_each_fold_is_a_run_that_has_not_seen_its_images(discs: Path, run: Path)
         assert provenance["held_out"].keys() == held_out
         assert provenance["training"].keys() == {f"d{n}" for n in range(5)} - held_out
         assert provenance["seed"] == 5 + number - 1
+        assert provenance["precision"] == "fp32"
 
 
 def test_the_table_is_what_the_last_models_score_out_of_fold(discs: Path, run: Path) -> None:
@@ -93,7 +101,7 @@ def test_the_table_is_what_the_last_models_score_out_of_fold(discs: Path, run: P
     for number, group in enumerate(groups, start=1):
         segmenter = Segmenter.load(run / f"fold-{number}" / "last.safetensors", device="cpu")
         for sample in group:
-            probabilities.append(segmenter(sample.image, axes="CYX").probabilities)
+            probabilities.append(segmenter(sample.image, "fp32", axes="CYX").probabilities)
             how.append(segmenter.header.postprocessing)
             own = score([sample], probabilities[-1:], how[-1], kind)
             assert float(found[str(number), sample.name]["dice"]) == pytest.approx(own.dice, abs=1e-9)
@@ -209,7 +217,7 @@ def finish_with_ctrl_c(self, *given, finish=Validation.finish):
 
 Validation.finish = finish_with_ctrl_c
 result = train_folds(
-    sys.argv[1], sys.argv[2], 2, steps=2, width=2, device="cpu", seed=5, pixel_size="0.5,0.4"
+    sys.argv[1], sys.argv[2], 2, steps=2, width=2, device="cpu", precision="fp32", seed=5, pixel_size="0.5,0.4"
 )
 print("interrupted" if result.interrupted else "went on")
 """

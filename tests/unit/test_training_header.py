@@ -112,7 +112,7 @@ def test_another_run_is_not_gone_on_with(change: dict[str, object], word: str) -
 
 
 def run_of_five_steps() -> tuple[ModelHeader, dict[str, object]]:
-    run = provenance(FAST, 3, Budget(5, None), [sample(touching())], [], [])
+    run = provenance(FAST, 3, Budget(5, None), "fp32", [sample(touching())], [], [])
     header = describe(FAST, "auto", 2, None, [sample(touching())], infos(2))
     return header.model_copy(update={"provenance": run}), run
 
@@ -153,9 +153,9 @@ def test_images_that_a_model_to_start_from_normalises_as_others_are_warned_of() 
 
 def test_provenance_tells_data_apart_and_holds_no_clock() -> None:
     one, other = sample(touching()), sample(touching()[::-1])
-    first = provenance(FAST, 3, Budget(5, None), [one], [], [])
-    assert first == provenance(FAST, 3, Budget(5, None), [one], [], [])
-    assert first["training"] != provenance(FAST, 3, Budget(5, None), [other], [], [])["training"]
+    first = provenance(FAST, 3, Budget(5, None), "fp32", [one], [], [])
+    assert first == provenance(FAST, 3, Budget(5, None), "fp32", [one], [], [])
+    assert first["training"] != provenance(FAST, 3, Budget(5, None), "fp32", [other], [], [])["training"]
     assert first["recipe"]["name"] == "fast"
 
 

@@ -42,7 +42,9 @@ def trained(folder: Path, batches: list[dict[str, Any]], recipe: Recipe, **optio
     module = TrainingModule(network, recipe, Budget(STEPS, None), seed=0, **options)
     loader = torch.utils.data.DataLoader(batches * 10, batch_size=None)
     with without_chatter():
-        trainer_for(folder, PyTorchBackend(network, "cpu"), [Stop()], 1, 1).fit(module.train(), loader)
+        trainer_for(folder, PyTorchBackend(network, "cpu", "fp32"), [Stop()], 1, 1).fit(
+            module.train(), loader
+        )
     return module
 
 
@@ -80,7 +82,9 @@ def test_the_average_starts_at_the_first_weights_and_follows(tmp_path: Path) -> 
     module = Watched(network, recipe, Budget(STEPS, None), seed=0)
     loader = torch.utils.data.DataLoader([batch(n) for n in range(10)], batch_size=None)
     with without_chatter():
-        trainer_for(tmp_path, PyTorchBackend(network, "cpu"), [Stop()], 1, 1).fit(module.train(), loader)
+        trainer_for(tmp_path, PyTorchBackend(network, "cpu", "fp32"), [Stop()], 1, 1).fit(
+            module.train(), loader
+        )
     (w1, a1), (w2, a2), (w3, a3) = seen
     assert torch.equal(a1, w1)
     # A young average weighs its past by (1 + n) / (10 + n) after n steps.

@@ -67,6 +67,9 @@ def train(
         int, typer.Option(min=0, max=2**64 - 1, help="Same seed and --steps: same model file.")
     ] = 0,
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where processor or GPU has it), fp32 or bf16.")
+    ] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs (or CPU processes) on each machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines; see docs/cluster.md.")] = 1,
     workers: Annotated[
@@ -112,6 +115,7 @@ def train(
             pixel_size=pixel_size,
             seed=seed,
             device=device,
+            precision=precision,
             devices=devices,
             nodes=nodes,
             workers=workers,

@@ -273,7 +273,9 @@ class UNet(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from N(0, sqrt(2 / N)) and set biases to 0 (batch norm: scale 1, shift 0)."""
-        if self.score.weight.is_meta:  # "drawing" what has no values would load torch's compiler, for a second
+        if (
+            self.score.weight.is_meta
+        ):  # "drawing" what has no values would load torch's compiler, for a second
             return
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
+from ushape.backends import Precision
 from ushape.checkpoint import join_models, load_model, read_header
 from ushape.config import UNCALIBRATED, ModelHeader, Postprocessing, parse_duration
 from ushape.data import Sample, open_folds
@@ -158,8 +159,8 @@ def train_folds(
         # During the last validation, too: this fold is whole then, but the others are not.
         if result.stop_asked:
             return replace(result, interrupted=True)
-        last, device = folder / "last.safetensors", options.get("device", "auto")
-        done.append(_predicted(str(number), last, group, device, encoder))
+        where = {name: options.get(name, "auto") for name in ("device", "precision")}
+        done.append(_predicted(str(number), folder / "last.safetensors", group, encoder, **where))
         of_fold = _rows(done[-1], kind)
         write_table(folder / TABLE, of_fold)
         rows += of_fold
@@ -218,12 +219,20 @@ def _fitted(
     return fitted._asdict() | {"postprocessing": tuned}
 
 
-def _predicted(name: str, model: Path, samples: list[Sample], device: str, encoder: nn.Module | None) -> Fold:
+def _predicted(
+    name: str,
+    model: Path,
+    samples: list[Sample],
+    encoder: nn.Module | None,
+    *,
+    device: str,
+    precision: Precision,
+) -> Fold:
     network, header = load_model(model, encoder=encoder)
     segmenter = Segmenter(
         network, header.model_copy(update=UNCALIBRATED._asdict()), device=device, engine="pytorch"
     )
-    uncalibrated = [segmenter(sample.image, axes="CYX").probabilities for sample in samples]
+    uncalibrated = [segmenter(sample.image, precision, axes="CYX").probabilities for sample in samples]
     return Fold(name, model, header, samples, uncalibrated)
 
 

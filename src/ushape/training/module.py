@@ -14,7 +14,6 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from ushape.augment import generator
-from ushape.backends import training_format
 from ushape.errors import ConfigError
 from ushape.loss import Counted, counted, segmentation_loss
 from ushape.models import EncoderUNet, Member
@@ -100,7 +99,7 @@ class TrainingModule(LightningModule):
             # Processes exchange gradients once, when those of the last part have been added.
             is_last = number == len(parts)
             with nullcontext() if is_last else optimizer.toggle_model(sync_grad=False):
-                logits = self._compute(image.contiguous(memory_format=training_format(self.device)))
+                logits = self._compute(image)
                 loss = self._loss(logits, classes, weights, whole)
                 self.manual_backward(loss)
             losses.append(loss.detach())

@@ -4,11 +4,19 @@ import time as clock
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from torch import nn
 
-from ushape.backends import PyTorchBackend, compiles, training_format
+from ushape.backends import (
+    Precision,
+    PyTorchBackend,
+    compiles,
+    find_device,
+    find_precision,
+    training_format,
+)
 from ushape.checkpoint import read_header
 from ushape.config import Architecture, ModelHeader, PixelSize, parse_duration
 from ushape.data import Sample, open_dataset
@@ -97,6 +105,7 @@ def train(
     pixel_size: float | str | PixelSize | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "auto",
     devices: int = 1,
     nodes: int = 1,
     workers: int | None = None,
@@ -157,6 +166,9 @@ def train(
         Same seed and `steps`: same model file.
     device : str
         "auto", "cpu", "cuda" or "mps".
+    precision : {"auto", "fp32", "bf16"}
+        In which steps and validations are computed; "bf16" is mixed precision, with weights in float32.
+        "auto": bf16 where the processor or GPU multiplies bfloat16 itself, else fp32.
     devices, nodes : int
         Processes that train together on each machine, one per GPU, and machines. The program is started once
         more for each (see docs/cluster.md), so in a script this call stands below `__name__ == "__main__"`.
@@ -198,6 +210,7 @@ def train(
     budget = _budget(chosen, time, steps, clock.monotonic() if started is None else started)
     _require_free(output, resume)
     device = own_device(device, devices, nodes)
+    precision = _precision(precision, device)
     samples, held_out, infos, notes = open_dataset(
         Path(data),
         images=images,
@@ -215,7 +228,7 @@ def train(
     is_upright = chosen.upright is None and has_top(samples)
     chosen = chosen.decided(has_top=is_upright, areas=kind == "areas")
     tuned_on = tuning_set(samples, held_out)
-    history = provenance(chosen, seed, budget, samples, held_out, tuned_on)
+    history = provenance(chosen, seed, budget, precision, samples, held_out, tuned_on)
     header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder, weights)})
     network = initial_network(header, from_model, seed, freeze_encoder, weights, encoder)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
@@ -230,12 +243,12 @@ def train(
     for line in [*notes, _plan(header, dataset, samples, held_out, devices * nodes)]:
         console.print(line, highlight=False, soft_wrap=True)
 
-    backend = PyTorchBackend(network, device)
+    backend = PyTorchBackend(network, device, precision)
     tiles = share_of_step(dataset.tiles_per_step, devices * nodes)
     is_compiled = compiles(compiled, backend.device, tiles=tiles, steps=budget.steps, seconds=budget.seconds)
     module = TrainingModule(network, chosen, budget, seed=seed, compiled=is_compiled)
     feed = TileData(dataset, workers=workers, device=backend.device, augment_on=augment_on)
-    network.to(memory_format=training_format(backend.device))  # type: ignore[call-overload]
+    network.to(memory_format=training_format(backend))  # type: ignore[call-overload]
     tuning = 2.0 if kind == "areas" else 3.5
     schedule = Schedule(budget, tuning=tuning, kept=kept)
     watch = Validation(
@@ -244,6 +257,7 @@ def train(
         header,
         output,
         device=str(backend.device),
+        precision=precision,
         until=goal,
         encoder=encoder,
         kind=kind,
@@ -296,6 +310,12 @@ def _recipe(
             "an encoder that is pretrained with --model"
         )
     return recipe_named(name)
+
+
+def _precision(asked: str, device: str) -> Precision:
+    if asked not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"--precision {asked}: a network is trained in auto, fp32 or bf16")
+    return cast(Precision, find_precision(asked, find_device(device)))
 
 
 def _budget(recipe: Recipe, time: str | float | None, steps: int | None, started: float) -> Budget:

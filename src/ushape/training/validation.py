@@ -11,6 +11,7 @@ from lightning import Callback, Trainer
 from torch import nn
 
 from ushape import io, pictures
+from ushape.backends import Precision
 from ushape.checkpoint import load_model, save_model
 from ushape.config import IGNORE, UNCALIBRATED, ModelHeader
 from ushape.data import Sample
@@ -57,6 +58,8 @@ class Validation(Callback):
         Folder of the run.
     device : str
         Where the network is.
+    precision : {"auto", "fp32", "bf16"}
+        In which it predicts.
     until : Until, optional
         The score by which the best model is chosen.
     encoder : nn.Module, optional
@@ -90,6 +93,7 @@ class Validation(Callback):
         output: Path,
         *,
         device: str,
+        precision: Precision = "auto",
         until: Until | None = None,
         encoder: nn.Module | None = None,
         kind: Kind | None = None,
@@ -98,7 +102,7 @@ class Validation(Callback):
     ) -> None:
         self.samples, self.tuned_on, self.output = samples, tuned_on, output
         self.header = header.model_copy(update=calibration.expected(balance)._asdict())
-        self.device, self.encoder, self.scored = device, encoder, samples
+        self.device, self.precision, self.encoder, self.scored = device, precision, encoder, samples
         self.kind: Kind = kind or kind_of(samples, len(header.classes))
         self.balance, self.fits_last = balance, fits_last
         self.until = until or Until()
@@ -265,7 +269,7 @@ class Validation(Callback):
         segmenter = Segmenter(network.eval(), header or self.header, device=self.device, engine="pytorch")
         try:
             for sample in samples:
-                yield segmenter(sample.image, axes="CYX").probabilities
+                yield segmenter(sample.image, self.precision, axes="CYX").probabilities
         finally:
             network.train()
 
