@@ -216,9 +216,8 @@ def finish_with_ctrl_c(self, *given, finish=Validation.finish):
     finish(self, *given)
 
 Validation.finish = finish_with_ctrl_c
-result = train_folds(
-    sys.argv[1], sys.argv[2], 2, steps=2, width=2, device="cpu", precision="fp32", seed=5, pixel_size="0.5,0.4"
-)
+options = {"steps": 2, "width": 2, "device": "cpu", "precision": "fp32", "seed": 5, "pixel_size": "0.5,0.4"}
+result = train_folds(sys.argv[1], sys.argv[2], 2, **options)
 print("interrupted" if result.interrupted else "went on")
 """
 
