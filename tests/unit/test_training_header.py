@@ -88,6 +88,19 @@ def test_fine_tuning_keeps_all_but_a_last_layer_that_does_not_fit(tmp_path: Path
     assert redrawn == {"score.weight", "score.bias"}
 
 
+def test_a_resumed_run_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for proxy in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    header = describe(FAST, "resnet18", None, None, [sample(touching())], infos(2), True)
+    with pytest.raises(ConfigError, match="out of reach"):
+        initial_network(header, None, 3, pretrained=True)
+    network = initial_network(header, None, 3, freeze_encoder=1, pretrained=True, is_resumed=True)
+    assert network.is_pretrained, "its encoder is trained more slowly, as before"
+    assert not all(weight.requires_grad for weight in network.parameters())
+
+
 def test_other_channels_cannot_be_fine_tuned(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="takes images of 1 channels, the data have 3"):
         describe(FAST, "auto", None, tiny(tmp_path), [sample(touching(), channels=3)], infos(2))

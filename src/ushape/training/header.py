@@ -26,7 +26,7 @@ from ushape.config import (
 )
 from ushape.data import Sample
 from ushape.errors import ConfigError
-from ushape.models import Member, build
+from ushape.models import EncoderUNet, Member, build
 from ushape.models.encoders import Weights, normalization_of
 from ushape.predict.record import grey_value_mismatch
 from ushape.predict.scaling import in_words
@@ -252,10 +252,18 @@ def initial_network(
     freeze_encoder: int | None = None,
     pretrained: Weights = False,
     encoder: nn.Module | None = None,
+    *,
+    is_resumed: bool = False,
 ) -> Member:
-    """Build the network with the weights it starts from: drawn from `seed`, pretrained, of `from_model`."""
+    """Build the network with the weights it starts from: drawn from `seed`, pretrained, of `from_model`.
+
+    Of a run that is resumed all weights are in its checkpoint: none of an encoder are fetched or read again.
+    """
     torch.manual_seed(seed)
-    network = build(header.architecture, pretrained=pretrained, encoder=encoder)
+    read = pretrained if encoder is not None or not is_resumed else False
+    network = build(header.architecture, pretrained=read, encoder=encoder)
+    if isinstance(network, EncoderUNet):
+        network.is_pretrained = pretrained is not False
     if from_model is not None:
         start_from(network, from_model, freeze_encoder, encoder)
     elif freeze_encoder is not None:

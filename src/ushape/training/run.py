@@ -230,7 +230,7 @@ def train(
     tuned_on = tuning_set(samples, held_out)
     history = provenance(chosen, seed, budget, precision, samples, held_out, tuned_on)
     header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder, weights)})
-    network = initial_network(header, from_model, seed, freeze_encoder, weights, encoder)
+    network = initial_network(header, from_model, seed, freeze_encoder, weights, encoder, is_resumed=resume)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
         notes.append(in_words(header, from_model, freeze_encoder))
