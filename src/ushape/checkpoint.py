@@ -231,6 +231,8 @@ def _load_weights(path: str | Path, network: nn.Module, tensors: dict[str, torch
         if tensors[name].shape != expected[name].shape:
             got, want = tuple(tensors[name].shape), tuple(expected[name].shape)
             raise CheckpointError(f"{path}: `{name}` has shape {got}, by its header {want}; {_FIX}")
+        if tensors[name].is_floating_point() != expected[name].is_floating_point():
+            raise CheckpointError(f"{path}: `{name}` is of {tensors[name].dtype}; {_FIX}")
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
     is_empty = any(tensor.is_meta for tensor in expected.values())  # then it takes the tensors as they are

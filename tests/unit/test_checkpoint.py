@@ -42,6 +42,15 @@ def test_round_trip_is_exact(model: Path) -> None:
         assert torch.equal(tensor, loaded.state_dict()[name])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_has_the_dtype_of_its_file(tmp_path: Path, dtype: torch.dtype) -> None:
+    expected = network().to(dtype)
+    save_model(tmp_path / "model.safetensors", expected, HEADER)
+    loaded = load_model(tmp_path / "model.safetensors")[0]
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
+
+
 def test_reading_a_model_draws_no_weights(model: Path) -> None:
     before = torch.get_rng_state()
     loaded, _ = load_model(model)
@@ -94,6 +103,7 @@ def without(name: str) -> dict[str, torch.Tensor]:
         ({}, without("score.bias"), "the weights lack `score.bias`"),
         ({}, network().state_dict() | {"more": torch.zeros(1)}, "the weights have `more`"),
         ({}, network().state_dict() | {"score.bias": torch.zeros(5)}, "`score.bias` has shape (5,)"),
+        ({}, network().state_dict() | {"score.bias": torch.zeros(3, dtype=int)}, "is of torch.int64"),
     ],
 )
 def test_a_model_that_does_not_fit_says_where(

@@ -108,6 +108,20 @@ def watch(tmp_path: Path) -> Validation:
     return Validation([vessels()], [], header, tmp_path, device="cpu")
 
 
+def test_images_are_predicted_in_the_precision_asked_for(
+    watch: Validation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ushape.backends.pytorch.cpu_has_bf16", lambda: True)  # emulated where it is not
+    torch.manual_seed(0)
+    network, found = UNet.from_config(watch.header.architecture), {}
+    sample = vessels()
+    sample = replace(sample, image=np.random.default_rng(0).integers(0, 255, sample.image.shape, np.uint8))
+    for precision in ("fp32", "bf16"):
+        one = Validation([sample], [], watch.header, watch.output, device="cpu", precision=precision)
+        (found[precision],) = one._predict(network, one.samples)
+    assert 0 < np.abs(found["fp32"] - found["bf16"]).max() < 0.1
+
+
 def report(watch: Validation, network: UNet, step: int, **scores: float) -> None:
     """Let a validation of `network` end with these scores."""
     trainer = SimpleNamespace(

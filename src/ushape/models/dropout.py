@@ -1,14 +1,14 @@
-"""Dropout that draws the same on every processor."""
+"""Dropout that draws the same for maps of every layout."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask follows from the seed alone.
+    """Dropout whose mask does not depend on how a map lies in memory.
 
-    PyTorch draws it in the order in which a map lies in memory, and which layout is fastest differs from
-    processor to processor: one seed would train other networks on other machines.
+    PyTorch draws it in that order, and which layout is fastest differs from processor to processor: one seed
+    would train other networks on other machines.
     """
 
     def forward(self, x: Tensor) -> Tensor:

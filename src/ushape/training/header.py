@@ -229,7 +229,8 @@ def require_same_run(before: dict[str, Any] | None, now: ModelHeader) -> None:
     Raises
     ------
     ConfigError
-        If they differ in more than budget, versions and what is fitted at the end, or nothing is known.
+        If they differ in more than budget, precision, versions and what is fitted at the end, or nothing is
+        known.
     """
     if before is None:
         raise ConfigError(
@@ -257,7 +258,7 @@ def initial_network(
 ) -> Member:
     """Build the network with the weights it starts from: drawn from `seed`, pretrained, of `from_model`.
 
-    Of a run that is resumed all weights are in its checkpoint: none of an encoder are fetched or read again.
+    Of a run that is resumed all weights are in its checkpoint: those of an encoder are not fetched again.
     """
     torch.manual_seed(seed)
     read = pretrained if encoder is not None or not is_resumed else False

@@ -168,7 +168,8 @@ def train(
         "auto", "cpu", "cuda" or "mps".
     precision : {"auto", "fp32", "bf16"}
         In which steps and validations are computed; "bf16" is mixed precision, with weights in float32.
-        "auto": bf16 where the processor or GPU multiplies bfloat16 itself, else fp32.
+        "auto": bf16 where the processor or GPU multiplies bfloat16 itself, else fp32. On a GPU steps in
+        "fp32" multiply in TensorFloat-32 as PyTorch does by default, validations in float32.
     devices, nodes : int
         Processes that train together on each machine, one per GPU, and machines. The program is started once
         more for each (see docs/cluster.md), so in a script this call stands below `__name__ == "__main__"`.
@@ -270,7 +271,10 @@ def train(
     if checkpoint is not None:  # refused before the run's folder is touched
         state = SafeCheckpointIO().load_checkpoint(checkpoint)
         module.require_same_network(state)
-        require_same_run(state["callbacks"][watch.state_key].get("header"), header)
+        before = state["callbacks"][watch.state_key].get("header")
+        require_same_run(before, header)
+        if (told := before["provenance"].get("precision", precision)) != precision:
+            console.print(f"trained in {told} until now, goes on in {precision}", highlight=False)
     memory = within_memory(chosen, tiles, dataset.size_in)
     with output_folder(output), interruptible(budget), without_chatter(), memory:
         trainer = trainer_for(output, backend, callbacks, devices, nodes)
