@@ -779,7 +779,7 @@ def test_disk_full_during_prediction(desk: Desk, ushape) -> None:
     )
     before = contents(desk.folder)
     line = the_line(ushape(*words, cwd=desk.folder, preexec_fn=limit_files_to(200_000)))
-    assert "noise_probabilities.tif: the disk is full; free some space" in line
+    assert "cannot write out/noise_probabilities.tif: the disk is full; free some space" in line
     assert "choose" in line
     left = contents(desk.folder)
     for path in before:

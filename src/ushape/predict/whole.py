@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, OutputError
 from ushape.io import (
     ImageSize,
     output_folder,
@@ -90,7 +90,11 @@ def predict_aside(
         average=settings.average,
         average_of=settings.average_of,
     )
-    (_write_frame if settings.layout == "ctc" else _write_results)(segmentation, hidden)
+    try:
+        (_write_frame if settings.layout == "ctc" else _write_results)(segmentation, hidden)
+    except OutputError as error:
+        own, asked = (str(one["json"].parent) for one in (hidden, targets))
+        raise OutputError(str(error).replace(own, asked)) from error  # the hidden folder is ours alone
     record = _record(segmentation, with_objects=bool(OF_OBJECTS & targets.keys()))
     record["model"] |= {"file": settings.model, "sha256": settings.identity}
     record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
