@@ -273,10 +273,8 @@ class UNet(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from N(0, sqrt(2 / N)) and set biases to 0 (batch norm: scale 1, shift 0)."""
-        if (
-            self.score.weight.is_meta
-        ):  # "drawing" what has no values would load torch's compiler, for a second
-            return
+        if self.score.weight.is_meta:
+            return  # "drawing" what has no values would load torch's compiler, for a second
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / self._incoming_nodes(module)))

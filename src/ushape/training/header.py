@@ -261,8 +261,7 @@ def initial_network(
     Of a run that is resumed all weights are in its checkpoint: those of an encoder are not fetched again.
     """
     torch.manual_seed(seed)
-    read = pretrained if encoder is not None or not is_resumed else False
-    network = build(header.architecture, pretrained=read, encoder=encoder)
+    network = build(header.architecture, pretrained=False if is_resumed else pretrained, encoder=encoder)
     if isinstance(network, EncoderUNet):
         network.is_pretrained = pretrained is not False
     if from_model is not None:
