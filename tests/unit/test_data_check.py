@@ -491,3 +491,21 @@ def test_real_data_sets_are_understood_without_options(data_dir, monkeypatch, na
     assert report.coding.kind == kind
     assert [row.info.name for row in report.classes] == classes
     assert min(row.share for row in report.classes) > 0.001
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_few_grey_values_beside_an_empty_mask_are_no_mask(tmp_path: Path, dtype: type) -> None:
+    """A dim field with nothing in it; fractions count as the values that they are."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name in "abcd":
+        dim = rng.integers(3, 13, (48, 64)).astype(dtype)
+        if dtype is np.float32:
+            dim = dim / 3  # ten values from 1 to 4
+        mask = np.zeros((48, 64), np.uint8)
+        if name != "a":
+            mask[10:30, 10:40] = 255
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", dim.astype(dtype), photometric="minisblack")
+        save(tmp_path / "masks" / f"{name}.png", mask)
+    assert check(tmp_path).errors == ()

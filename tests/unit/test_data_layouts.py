@@ -209,6 +209,51 @@ def test_slices_annotated_in_3d_sequences(tmp_path):
     assert pair.mask.plane is None
 
 
+def test_gold_slices_take_their_place_in_silver_volumes(tmp_path):
+    save(tmp_path / "01" / "t004.tif", np.stack([GREY] * 4))
+    silver = np.stack([ids(5), ids(5), ids(6), ids(5)])
+    save(tmp_path / "01_ST" / "SEG" / "man_seg004.tif", silver)
+    save(tmp_path / "01_GT" / "SEG" / "man_seg_004_001.tif", ids(5))
+    save(tmp_path / "01_GT" / "SEG" / "man_seg_004_002.tif", ids(2))
+    dataset = find_pairs(tmp_path)
+    assert [(p.name, p.mask.path.name, p.mask.plane) for p in dataset.pairs] == [
+        ("01_t004[0]", "man_seg004.tif", 0),
+        ("01_t004[1]", "man_seg_004_001.tif", None),
+        ("01_t004[2]", "man_seg004.tif", 2),
+        ("01_t004[3]", "man_seg004.tif", 3),
+    ]
+    assert [p.image.plane for p in dataset.pairs] == [0, 1, 2, 3]
+    assert "man_seg_004_002.tif labels only 2 of 6 objects: silver truth taken" in dataset.notes[1]
+
+
+def test_a_gold_slice_without_silver_is_compared_with_the_markers_of_its_slice(tmp_path):
+    save(tmp_path / "01" / "t004.tif", np.stack([GREY] * 2))
+    save(tmp_path / "01_GT" / "TRA" / "man_track004.tif", np.stack([ids(20), ids(3)]))
+    for plane in (0, 1):
+        save(tmp_path / "01_GT" / "SEG" / f"man_seg_004_{plane:03d}.tif", ids(3))
+    dataset = find_pairs(tmp_path)
+    assert names(dataset) == ["01_t004[1]"]
+    assert "man_seg_004_000.tif labels only 3 of 20 objects: left out" in dataset.notes[1]
+
+
+def test_a_slice_that_the_volume_has_not_is_a_fault(tmp_path):
+    save(tmp_path / "01" / "t004.tif", np.stack([GREY] * 2))
+    save(tmp_path / "01_GT" / "SEG" / "man_seg_004_007.tif", ids(3))
+    save(tmp_path / "01_GT" / "SEG" / "man_seg_004_001.tif", ids(3))
+    dataset = find_pairs(tmp_path)
+    assert names(dataset) == ["01_t004[1]"]
+    (fault,) = dataset.faults
+    assert (fault.file.name, fault.severity) == ("man_seg_004_007.tif", "error")
+    assert "of slice 7, but" in fault.what
+    assert fault.what.endswith("t004.tif has 2 planes")
+
+
+def test_a_pattern_that_is_none_says_how(tmp_path):
+    save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"--images '\*\*.tif'"):
+        find_pairs(tmp_path, images="**.tif", masks="*.tif")
+
+
 def test_drive_pairs_by_leading_number_and_has_regions(tmp_path):
     for number in (21, 22):
         save(tmp_path / "training" / "images" / f"{number}_training.tif")

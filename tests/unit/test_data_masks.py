@@ -402,3 +402,35 @@ def test_region_and_ignored_label_share_one_id():
 def test_a_value_unknown_to_the_coding_is_named():
     with pytest.raises(DataError, match="a mask holds 7, which is none of the classes: 0 -> 0"):
         coding_of(disc()).class_plane(np.array([[0, 7]], np.uint8))
+
+
+# Palettes
+
+BLACK, GREEN, RED = (0, 0, 0), (0, 255, 0), (255, 0, 0)
+
+
+def in_palette(values, *colors) -> LabelImage:
+    return label(blobs(values, pieces=4), np.array(colors, np.uint8))
+
+
+def test_numbers_that_stand_for_other_colours_in_other_files_are_refused():
+    first, second = in_palette([1, 2], BLACK, GREEN, RED), in_palette([1], BLACK, RED)
+    for classes in (None, 3):
+        with pytest.raises(DataError, match=r"1 stands for the colour \(255,0,0\) here, for \(0,255,0\) in"):
+            infer_coding([first, second], classes=classes)
+    coding = infer_coding([first, in_palette([1], BLACK, GREEN)])
+    assert values_of(coding) == [0, 1, 2]
+    assert infer_coding([first, in_palette([1], BLACK, GREEN, (9, 9, 9))]).classes == coding.classes, "unused"
+    assert infer_coding([first, second], classes="objects").kind == "instances", "any colours will do"
+
+
+def test_a_colour_to_ignore_is_looked_up_in_the_palette():
+    mask = in_palette([1, 2], BLACK, GREEN, RED)
+    assert infer_coding([mask], ignore="255,0,0").ignore == 2
+    assert infer_coding([mask], ignore="0,0,0").ignore == 0
+    with pytest.raises(ConfigError, match=r"--ignore 1,2,3 is a colour, .* of palettes without it; give"):
+        infer_coding([mask], ignore="1,2,3")
+    numbers = label(blobs([1, 2], pieces=4))
+    with pytest.raises(ConfigError, match="--ignore 255,0,0 is a colour, and the masks hold numbers; give"):
+        infer_coding([numbers], ignore="255,0,0")
+    assert infer_coding([numbers], ignore="2,2,2").ignore == 2, "a grey is a number"

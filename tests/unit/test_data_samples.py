@@ -96,6 +96,13 @@ def test_slices_and_frames_have_names_and_numbers():
     assert held_out(frames, "t031") == held_out(frames, "31") == held_out(frames, "01_t031") == ["01_t031"]
 
 
+def test_unknown_names_in_a_sequence_are_refused():
+    pairs = [Pair(name, Source(Path(f"{name}.png")), None) for name in "abc"]
+    assert [pair.name for pair in split(pairs, ["b"])[1]] == ["b"]
+    with pytest.raises(DataError, match=r"--validation 'b.png' is no folder, share or image; .* a, b, c"):
+        split(pairs, ["a", "b.png"])
+
+
 def test_train_and_val_folders_win_over_a_share_and_names_over_them():
     chosen = pairs(4, split=["train", "val", "val", "train"])
     assert held_out(chosen) == held_out(chosen, 0.2) == ["img_1", "img_2"]
@@ -182,10 +189,11 @@ def test_pixels_outside_the_region_do_not_count(tmp_path):
 def test_a_folder_of_its_own_is_held_out_and_no_copy_of_it_is_trained_on(tmp_path):
     folder(tmp_path / "data")
     folder(tmp_path / "more", stems="ax")
-    train, kept, _, notes = open_dataset(tmp_path / "data", validation=str(tmp_path / "more"))
-    assert [sample.name for sample in kept] == ["val_a", "x"]
-    assert [sample.name for sample in train] == list("bcde")
-    assert any("left out: a" in note for note in notes)
+    for validation in (tmp_path / "more", str(tmp_path / "more")):
+        train, kept, _, notes = open_dataset(tmp_path / "data", validation=validation)
+        assert [sample.name for sample in kept] == ["val_a", "x"]
+        assert [sample.name for sample in train] == list("bcde")
+        assert any("left out: a" in note for note in notes)
 
 
 def test_a_folder_below_the_data_is_held_out(tmp_path):

@@ -189,3 +189,23 @@ def test_levels_become_a_pyramid_of_tiles(shape, tmp_path):
     image = read_image(tmp_path / "a.tif")
     assert image.pixel_size_um == (0.5, 0.25)
     np.testing.assert_array_equal(image.array, ids)
+
+
+def test_planes_of_axes_with_one_letter_are_told_apart(tmp_path):
+    array = RNG.integers(0, 255, (3, 4, 20, 30), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")  # axes QQYX
+    whole = read_image(tmp_path / "a.tif").planes
+    with LargeImage(tmp_path / "a.tif") as image:
+        assert image.is_stack
+        assert image.size.planes == 12
+        for plane in range(12):
+            np.testing.assert_array_equal(image.read(plane, 2, 9, 3, 8), whole[plane][:, 2:9, 3:8])
+
+
+def test_a_slide_tells_the_size_of_its_pixels_in_its_description(tmp_path):
+    description = "Aperio Image Library v11.2.1\r\n70x90 (256x256) JPEG/RGB Q=30|AppMag = 20|MPP = 0.4990"
+    tifffile.imwrite(tmp_path / "a.svs", COLOUR, photometric="rgb", description=description, metadata=None)
+    assert read_image(tmp_path / "a.svs").pixel_size_um == (0.499, 0.499)
+    without = description.partition("|MPP")[0]
+    tifffile.imwrite(tmp_path / "b.svs", COLOUR, photometric="rgb", description=without, metadata=None)
+    assert read_image(tmp_path / "b.svs").pixel_size_um is None

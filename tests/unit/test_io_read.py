@@ -3,6 +3,7 @@
 import logging
 import os
 import struct
+import sys
 import warnings
 import zlib
 from contextlib import contextmanager
@@ -980,3 +981,39 @@ def test_tiff_is_read_with_the_series_of_newer_tifffile(tmp_path, monkeypatch):
         found = read_image(tmp_path / name)
         np.testing.assert_array_equal(found.array, expected.array)
         assert found.is_stack == expected.is_stack
+
+
+def test_a_palette_of_two_colours_in_one_bit_is_read(tmp_path):
+    bits = np.random.default_rng(0).random((20, 30)) < 0.5
+    colors = np.zeros((3, 2), np.uint16)
+    colors[:, 0], colors[:, 1] = (65535, 0, 0), (0, 65535, 0)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, bits, photometric="minisblack", extratags=[(320, "H", 6, colors.ravel(), True)])
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages.first.tags["PhotometricInterpretation"].overwrite(3)  # which tifffile does not write
+    found = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.planes[0, 1] == 255, bits)
+    np.testing.assert_array_equal(found.planes[0, 0] == 255, ~bits)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").array, bits)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_colours_of_32_bits_become_such_of_16_or_are_refused(tmp_path, dtype):
+    colors = np.zeros((3, 8, 9), dtype)
+    colors[0, :4], colors[1, 4:] = 1, 300
+    tifffile.imwrite(tmp_path / "a.tif", colors, photometric="minisblack", metadata={"axes": "CYX"})
+    labels = read_labels(tmp_path / "a.tif")
+    assert labels.array.dtype == np.uint16
+    np.testing.assert_array_equal(np.moveaxis(labels.array, -1, 0), colors)
+    tifffile.imwrite(tmp_path / "b.tif", 300 * colors, photometric="minisblack", metadata={"axes": "CYX"})
+    with pytest.raises(ImageFormatError, match="has colours beyond 16 bits; save them with 8 bits"):
+        read_labels(tmp_path / "b.tif")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system has no such names")
+def test_a_name_that_is_not_utf8_is_refused_in_letters_that_can_be_printed(tmp_path):
+    name = os.fsdecode(bytes(tmp_path) + b"/10\xb5m.tif")
+    tifffile.imwrite(name, np.zeros((8, 8), np.uint8))
+    with pytest.raises(ImageFormatError, match=r"10\\udcb5m.tif' is not UTF-8; rename the file") as caught:
+        read_image(name)
+    str(caught.value).encode()

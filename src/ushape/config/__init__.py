@@ -6,6 +6,7 @@ from ushape.config.header import (
     Architecture,
     Calibration,
     ClassInfo,
+    Connectivity,
     EncoderUNetConfig,
     Frozen,
     ModelHeader,
@@ -13,6 +14,7 @@ from ushape.config.header import (
     PixelSize,
     Postprocessing,
     UNetConfig,
+    fault_of,
 )
 from ushape.config.words import (
     parse_area,
@@ -29,6 +31,7 @@ __all__ = [
     "Architecture",
     "Calibration",
     "ClassInfo",
+    "Connectivity",
     "EncoderUNetConfig",
     "Frozen",
     "ModelHeader",
@@ -36,6 +39,7 @@ __all__ = [
     "PixelSize",
     "Postprocessing",
     "UNetConfig",
+    "fault_of",
     "parse_area",
     "parse_bytes",
     "parse_duration",

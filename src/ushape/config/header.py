@@ -20,6 +20,9 @@ from ushape.errors import ConfigError
 PixelSize = tuple[float, float]
 """Height and width of a pixel in micrometres."""
 
+Connectivity = Literal[4, 8]
+"""Pixels of one object touch by edges, or by corners, too."""
+
 IGNORE = 255
 """Class index of pixels that do not count, in training and in every score."""
 
@@ -171,7 +174,7 @@ class Postprocessing(Frozen):
 
     threshold: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
     min_area: int = Field(default=0, ge=0)
-    connectivity: Literal[4, 8] = 4
+    connectivity: Connectivity = 4
     min_area_um2: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     split: Literal["none", "probability", "distance"] = "none"
     seed_threshold: float = Field(default=0.8, ge=0, le=1, allow_inf_nan=False)
@@ -201,10 +204,7 @@ class Postprocessing(Frozen):
         try:
             return type(self).model_validate(self.model_dump() | dict(changes))
         except ValidationError as error:
-            first = error.errors()[0]
-            what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
-            place = f"{first['loc'][0]} {first['input']!r}: " if first["loc"] else ""
-            raise ConfigError(f"objects cannot be found so: {place}{what[:1].lower()}{what[1:]}") from error
+            raise ConfigError(f"objects cannot be found so: {fault_of(error)}") from error
 
     def at_scale(self, scale: float) -> Self:
         """Settings that do to an image what these do to the same image magnified by `scale`.
@@ -234,6 +234,16 @@ class Postprocessing(Frozen):
         if self.foi_px:
             words.append(f"not entirely within {self.foi_px} px of the border")
         return ", ".join(words)
+
+
+def fault_of(error: ValidationError) -> str:
+    """Say the first thing that is wrong with settings: which one, its value, and why."""
+    first = error.errors()[0]
+    what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
+    if first["type"] == "extra_forbidden":
+        what = "no such setting"
+    place = f"{first['loc'][0]} {first['input']!r}: " if first["loc"] else ""
+    return f"{place}{what[:1].lower()}{what[1:]}"
 
 
 class Calibration(NamedTuple):

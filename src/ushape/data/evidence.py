@@ -128,7 +128,7 @@ def examine(label: LabelImage, plane: int | None = None, region: Array | None = 
         label.path,
         values,
         np.bincount(counted.ravel(), minlength=len(values)),
-        _pieces(ranks, len(values)),
+        pieces_of(ranks, len(values)),
         8 * array.dtype.itemsize,
         is_rgb,
         is_grey,
@@ -165,7 +165,7 @@ def _shades(colors: Array) -> tuple[Array, Array]:
     return ranked(colors.sum(-1, dtype=np.int64) // 3)
 
 
-def _pieces(ranks: Array, num_values: int) -> Array:
+def pieces_of(ranks: Array, num_values: int) -> Array:
     """8-connected components of each value."""
     import cc3d
 

@@ -173,9 +173,11 @@ def _used_as_image(pair: Pair, image: Array, labels: Array, evidence: Evidence) 
     """An image that is a mask: few values, and each tells the label of its pixels; or equal to the mask."""
     pixels = image[0] if len(image) != 3 else np.moveaxis(image, 0, -1)
     is_same = np.array_equal(pixels, labels)
-    if len(np.unique(packed(pixels[::7, ::7]))) > MAX_MASK_VALUES and not is_same:
+    if len(evidence.values) == 1 and not is_same:
+        return  # a single label goes with whatever there is
+    if len(np.unique(_codes(pixels[::7, ::7]))) > MAX_MASK_VALUES and not is_same:
         return
-    values, ranks = ranked(packed(pixels))
+    values, ranks = _ranked(_codes(pixels))
     has_few = len(values) <= MAX_MASK_VALUES
     what = f"a mask used as an image: {pair.image} has {len(values)} values"
     if len(values) == 1:
@@ -185,6 +187,18 @@ def _used_as_image(pair: Pair, image: Array, labels: Array, evidence: Evidence) 
             yield Fault("error", pair.image.path, what, "images and masks are exchanged: swap them")
     elif is_same or (has_few and _tells(ranks, ranked(packed(labels))[1])):
         yield Fault("error", pair.image.path, what, "put the image here that was annotated")
+
+
+def _codes(pixels: Array) -> Array:
+    return pixels if pixels.ndim == 2 else packed(pixels)
+
+
+def _ranked(values: Array) -> tuple[Array, Array]:
+    """As `ranked`, of fractions, too."""
+    if values.dtype.kind != "f":
+        return ranked(values.astype(np.int64))
+    found, ranks = np.unique(values, return_inverse=True)
+    return found, ranks.reshape(values.shape)
 
 
 def _tells(ranks: Array, label_ranks: Array) -> bool:

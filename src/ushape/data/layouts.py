@@ -180,8 +180,9 @@ def _folders(root: Path) -> Dataset | None:
 
 def _globs(root: Path, images: str, masks: str) -> Dataset:
     mask_files = _matching(root, masks, "--masks")
+    are_masks = set(mask_files)
     # `*.tif` for the images may well match `*_mask.tif` too.
-    image_files = [path for path in _matching(root, images, "--images") if path not in set(mask_files)]
+    image_files = [path for path in _matching(root, images, "--images") if path not in are_masks]
     if not image_files:
         raise DataError(f"--images {images!r} matches nothing but masks; make the two patterns differ")
     if len(image_files) == len(mask_files) == 1:
@@ -200,11 +201,11 @@ def _tracking_challenge(root: Path) -> Dataset | None:
         Pair(
             f"{sequence.name}_{image.stem}" + ("" if plane is None else f"[{plane}]"),
             Source(image, plane),
-            Source(mask),
+            Source(mask, mask_plane),
             number=frame,
         )
         for sequence in found
-        for frame, plane, image, mask in sequence.annotated
+        for frame, plane, image, mask, mask_plane in sequence.annotated
     )
     return Dataset(
         root,
@@ -252,6 +253,13 @@ def _one_pair_per_plane(dataset: Dataset) -> Dataset:
     pairs: list[Pair] = []
     faults = list(dataset.faults)
     for pair in dataset.pairs:
+        if pair.mask is not None and pair.image.plane is not None:
+            count = _plane_count(pair.image.path, unreadable=pair.image.plane + 1)
+            if pair.image.plane >= count:
+                what = f"of slice {pair.image.plane}, but {pair.image.path} has {count} planes"
+                fix = "restore the volume, or take the mask out"
+                faults.append(Fault("error", pair.mask.path, what, fix))
+                continue
         if pair.mask is None or pair.image.plane is not None:
             pairs.append(pair)
             continue
@@ -279,11 +287,11 @@ def _planes(pair: Pair, count: int) -> Iterable[Pair]:
     ]
 
 
-def _plane_count(path: Path) -> int:
+def _plane_count(path: Path, unreadable: int = 1) -> int:
     try:
         return image_size(path).planes
     except ImageFormatError:
-        return 1  # reading the file will say what is wrong with it
+        return unreadable  # reading the file will say what is wrong with it
 
 
 def _with_unique_names(dataset: Dataset) -> Dataset:
@@ -318,7 +326,10 @@ def _matching(root: Path, pattern: str, option: str) -> list[Path]:
     anchor = Path(pattern).anchor
     starts = [Path(anchor)] if anchor else [root, Path()]
     for start in starts:
-        found = start.glob(pattern.removeprefix(anchor) or "*")
+        try:
+            found = [*start.glob(pattern.removeprefix(anchor) or "*")]
+        except ValueError as error:
+            raise DataError(f"{option} {pattern!r}: {error}; write **/* for all files below") from error
         files = sorted(path for path in found if is_image(path) and path.is_file())
         if files:
             return files

@@ -81,14 +81,14 @@ def decide(
     if len(found.values) == 0:
         return Fault("error", None, "no sound mask to learn the classes from", "mend the masks listed")
     if number is not None:
-        return _forced(found, number)
+        return _other_palette(evidence) or _forced(found, number)
     fault = _negative(found) or (None if classes == "objects" else _unclear_values(found))
     if fault is not None:
         return fault
     if classes == "objects" or (len(found.values) > 2 and _are_objects(found)):
         return object_coding(ignore=found.ignore, is_rgb=found.is_rgb, bits=found.bits)
     if len(found.values) == 2 or _are_classes(found):
-        return _stray(found) or found.class_coding(found.values)
+        return _other_palette(evidence) or _stray(found) or found.class_coding(found.values)
     return _ambiguous(found)
 
 
@@ -121,13 +121,14 @@ class _Found:
     def of(cls, evidence: Sequence[Evidence], ignore: tuple[int, ...] | None) -> "_Found":
         is_rgb = any(item.is_rgb and not item.is_grey for item in evidence)
         bits = max((item.bits for item in evidence), default=8)
-        ignored = ignored_code(ignore, is_rgb, bits)
+        palettes = [item.palette for item in evidence if item.palette is not None]
+        palette = palettes[0] if palettes else None
+        ignored = ignored_code(ignore, is_rgb, bits, palettes)
         masks = []
         for item in evidence:
             codes = common_codes(item, is_rgb)
             kept = codes != ignored if ignored is not None else np.ones(codes.shape, bool)
             masks.append(_InMask(item.path, codes[kept], item.pixels[kept], item.pieces[kept]))
-        palette = next((item.palette for item in evidence if item.palette is not None), None)
         return cls(tuple(masks), is_rgb, bits, palette, ignored)
 
     @cached_property
@@ -198,6 +199,22 @@ def _mixed_binary(found: _Found) -> Fault | None:
         return None
     what = f"drawn with 0 and 1, but {found.file_with(255)} with 0 and 255"
     return Fault("error", found.file_with(1), what, "save all masks with the same two values")
+
+
+def _other_palette(evidence: Sequence[Evidence]) -> Fault | None:
+    """A number that stands for one colour here and for another there: programs make a palette per file."""
+    first: dict[int, tuple[list[int], Path | None]] = {}
+    for item in evidence:
+        if item.palette is None:
+            continue
+        for value in item.values[(item.values >= 0) & (item.values < len(item.palette))].tolist():
+            color = item.palette[value].tolist()
+            other, file = first.setdefault(value, (color, item.path))
+            if color != other:
+                here, there = (f"({','.join(map(str, one))})" for one in (color, other))
+                what = f"{value} stands for the colour {here} here, for {there} in {file}"
+                return Fault("error", item.path, what, "save all masks as RGB, or with one palette")
+    return None
 
 
 def _unlabelled_255(found: _Found) -> Fault | None:
@@ -302,10 +319,24 @@ def ignored_label(ignore: int | str | None) -> tuple[int, ...] | None:
     return numbers
 
 
-def ignored_code(ignore: tuple[int, ...] | None, is_rgb: bool, bits: int) -> int | None:
-    """Code of the label in the form that all masks share: a grey and a number are the same thing."""
+def ignored_code(
+    ignore: tuple[int, ...] | None, is_rgb: bool, bits: int, palettes: Sequence[Array] = ()
+) -> int | None:
+    """Code of the label in the form that all masks share: a grey and a number are the same thing.
+
+    Raises
+    ------
+    ConfigError
+        If it is a colour, and the masks hold numbers that do not stand for it.
+    """
     if ignore is None:
         return None
     if is_rgb:
         return color_code(ignore if len(ignore) == 3 else ignore * 3, bits)
-    return ignore[0]
+    if len(ignore) == 1 or (not palettes and len(set(ignore)) == 1):
+        return ignore[0]
+    for palette in palettes:
+        if (entries := np.flatnonzero((palette == ignore).all(axis=1))).size:
+            return int(entries[0])
+    color, what = ",".join(map(str, ignore)), "numbers of palettes without it" if palettes else "numbers"
+    raise ConfigError(f"--ignore {color} is a colour, and the masks hold {what}; give the number")

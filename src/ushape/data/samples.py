@@ -55,7 +55,7 @@ def open_dataset(
     masks: str | None = None,
     classes: int | str | None = None,
     ignore: int | str | None = None,
-    validation: str | float | Sequence[str] | None = None,
+    validation: str | Path | float | Sequence[str] | None = None,
     seed: int = 0,
 ) -> tuple[list[Sample], list[Sample], tuple[ClassInfo, ...], list[str]]:
     """Open a data set for training.
@@ -64,7 +64,7 @@ def open_dataset(
     ----------
     data, images, masks, classes, ignore
         See `check`.
-    validation : str, float or sequence of str, optional
+    validation : str, path, float or sequence of str, optional
         What to hold out; see `split`. A folder is opened as a data set of its own.
     seed : int
         Chooses which pairs are held out.
@@ -84,6 +84,7 @@ def open_dataset(
         On anything that would make training wrong: whatever `check` calls an error.
     """
     dataset = find_pairs(data, images=images, masks=masks)
+    validation = str(validation) if isinstance(validation, Path) else validation
     folder = _validation_folder(validation, dataset.root)
     if folder is not None:
         dataset = _with_validation(dataset, find_pairs(folder, images=images, masks=masks))
@@ -216,6 +217,8 @@ def split(
     share = _share(DEFAULT_VALIDATION if validation is None else validation)
     if isinstance(validation, Sequence) and not isinstance(validation, str):
         held_out = set(validation)
+        if unknown := sorted(held_out - {pair.name for pair in pairs}):
+            raise _unknown(pairs, unknown[0])
     elif share is None:
         held_out = _named(pairs, str(validation))
     elif any(pair.split for pair in pairs):
@@ -284,12 +287,14 @@ def _named(pairs: Sequence[Pair], validation: str) -> set[str]:
     for word in filter(None, (part.strip() for part in validation.split(","))):
         found = _called(pairs, word)
         if not found:
-            some = ", ".join(pair.name for pair in pairs[:3])
-            raise DataError(
-                f"--validation {word!r} is no folder, share or image; images are called {some}, ..."
-            )
+            raise _unknown(pairs, word)
         held_out |= found
     return held_out
+
+
+def _unknown(pairs: Sequence[Pair], word: str) -> DataError:
+    some = ", ".join(pair.name for pair in pairs[:3])
+    return DataError(f"--validation {word!r} is no folder, share or image; images are called {some}, ...")
 
 
 def _called(pairs: Sequence[Pair], word: str) -> set[str]:

@@ -2,18 +2,16 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cc3d
 import numpy as np
 
-from ushape.config import Postprocessing
+from ushape.config import Connectivity, PixelSize, Postprocessing
 from ushape.errors import ConfigError, ShapeError
 from ushape.instances.splitting import split
 
 Array = np.ndarray[Any, Any]
-PixelSize = tuple[float, float]
-Connectivity = Literal[4, 8]
 
 OPPOSITE: dict[Connectivity, Connectivity] = {4: 8, 8: 4}
 """Connectivity of the background: where objects pass between two corners, it does not, and the other way."""

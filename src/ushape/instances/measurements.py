@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ushape.config import PixelSize
+
 Array = np.ndarray[Any, Any]
-PixelSize = tuple[float, float]
 Table = dict[str, Array]
 
 # Length of the border that a border pixel stands for, by its neighbours in the same border: 1 + 2 for each

@@ -6,17 +6,16 @@ which objects are dropped is decided on them. Memory grows with the number of re
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cc3d
 import numpy as np
 
-from ushape.config import Postprocessing
+from ushape.config import Connectivity, Postprocessing
 from ushape.instances import neighbours
 from ushape.instances.finding import OPPOSITE, smallest_area
 
 Array = np.ndarray[Any, Any]
-Connectivity = Literal[4, 8]
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from itertools import count, groupby
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any
 
 import cc3d
 import numpy as np
 
-from ushape.config import Postprocessing
+from ushape.config import Connectivity, Postprocessing
 from ushape.instances import neighbours
 
 Array = np.ndarray[Any, Any]
-Connectivity = Literal[4, 8]
 
 
 def split(ids: Array, foreground: Array | None, how: Postprocessing) -> Array:

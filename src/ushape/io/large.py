@@ -51,9 +51,10 @@ class LargeImage:
         header = self._decoded(unread(self._stored.pixels.shape, self._stored.pixels.dtype))
         self.size: ImageSize = size_of(header, self.path)
         self.pixel_size_um = header.pixel_size_um
-        letters = zip(self._stored.axes, self._stored.pixels.shape, strict=True)
-        self._planes = {letter: length for letter, length in letters if letter not in "CSYX"}
-        self.is_stack = any(length > 1 for length in self._planes.values())
+        # By place: two axes may have one letter, such as the Q of what tifffile does not know.
+        self._stacked = [axis for axis, letter in enumerate(self._stored.axes) if letter not in "CSYX"]
+        self._planes = tuple(self._stored.pixels.shape[axis] for axis in self._stacked)
+        self.is_stack = any(length > 1 for length in self._planes)
 
     def __enter__(self) -> Self:
         return self
@@ -83,13 +84,15 @@ class LargeImage:
         ImageFormatError
             If what is stored there is damaged, or not finite.
         """
-        place = np.unravel_index(plane, tuple(self._planes.values())) if self._planes else ()
-        chosen = {letter: slice(int(i), int(i) + 1) for letter, i in zip(self._planes, place, strict=True)}
-        chosen |= {"Y": slice(top, bottom), "X": slice(left, right)}
+        axes = self._stored.axes
+        chosen = [slice(None)] * len(axes)
+        chosen[axes.index("Y")], chosen[axes.index("X")] = slice(top, bottom), slice(left, right)
+        for axis, i in zip(
+            self._stacked, np.unravel_index(plane, self._planes) if self._planes else (), strict=True
+        ):
+            chosen[axis] = slice(int(i), int(i) + 1)
         with reading(self.path):
-            values = self._stored.pixels[
-                tuple(chosen.get(letter, slice(None)) for letter in self._stored.axes)
-            ]
+            values = self._stored.pixels[tuple(chosen)]
         window: Image = image_of(self._decoded(np.asarray(values)), self.path, keep_unit_axes=False)
         plane_of_window: Array = window.planes[0]
         return plane_of_window

@@ -1,12 +1,13 @@
 """How large a pixel is, from whichever place a file says it in."""
 
 import math
+import re
 from typing import Any
 from xml.etree import ElementTree
 
 import tifffile
 
-PixelSize = tuple[float, float]
+from ushape.config import PixelSize
 
 _MICROMETRES = {
     "angstrom": 1e-4,
@@ -29,6 +30,9 @@ _MICROMETRES = {
 }
 _MICRO_SIGNS = ("\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}", "\\u00b5")
 
+_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.]+)")
+"""Micrometres per pixel in the description of an Aperio slide."""
+
 _LARGEST_BARE_UM = 25.4
 """Programs write 72, 96 or 300 dots per inch into files nobody ever measured. Fewer than 1000 dots per inch
 are taken for such a print resolution, unless ImageJ, OME or this package wrote them."""
@@ -47,7 +51,7 @@ def from_units(size: PixelSize, units: tuple[str | None, str | None]) -> PixelSi
 
 
 def of_tiff(tif: tifffile.TiffFile) -> PixelSize | None:
-    """Pixel size of a TIFF: from our own metadata, OME, ImageJ or the resolution tags, in this order.
+    """Pixel size of a TIFF: from our own metadata, OME, Aperio, ImageJ or the resolution tags, in this order.
 
     Tags that make no sense give None: they must not cost the image.
     """
@@ -64,6 +68,8 @@ def _of_tiff(tif: tifffile.TiffFile) -> PixelSize | None:
         return _checked(float(y), float(x))
     if tif.is_ome and tif.ome_metadata:
         return _ome(tif.ome_metadata)
+    if tif.is_svs and (told := _MPP.search(tif.pages.first.description)):
+        return _checked(float(told[1]), float(told[1]))
     density = _density(tif.pages.first)
     if density is None:
         return None

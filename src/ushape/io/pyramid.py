@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from ushape.config import PixelSize
 from ushape.io.decoded import Array
-from ushape.io.write import Color, PixelSize, in_colors, named, resolution, written_beside
+from ushape.io.write import Color, in_colors, named, resolution, written_beside
 
 _TILE = 512
+_BUFFER = 16 * 2**20
+"""Half of the bytes of tiles that are compressed at a time; tifffile's own is 256 MB."""
 LARGEST_TIFF = 4_000_000_000
 """Bytes that a TIFF with places of 32 bits holds, with room for its tables."""
 
@@ -70,7 +73,8 @@ def write_pyramid(
                 if pixel_size_um is not None:
                     step = 2**number
                     how |= resolution((pixel_size_um[0] * step, pixel_size_um[1] * step))
-            tif.write(_tiles(level, pages), shape=(*leading, *level.shape[-2:]), **options, **how)
+            shape = (*leading, *level.shape[-2:])
+            tif.write(_tiles(level, pages), shape=shape, buffersize=_BUFFER, **options, **how)
 
 
 def _tiles(array: Any, pages: Sequence[tuple[int, ...]]) -> Iterator[Array]:

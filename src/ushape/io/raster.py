@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
+from ushape.config import PixelSize
 from ushape.io import pixel_size
 from ushape.io.decoded import Array, Decoded, unread
 
@@ -117,7 +118,7 @@ def _frames(image: Image.Image, count: int) -> tuple[Array, Array | None]:
     return array if array.ndim == 4 else array[..., np.newaxis], palette
 
 
-def _pixel_size(image: Image.Image) -> pixel_size.PixelSize | None:
+def _pixel_size(image: Image.Image) -> PixelSize | None:
     dpi = image.info.get("dpi")
     if dpi is None:
         return None

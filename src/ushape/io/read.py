@@ -192,7 +192,12 @@ def read_labels(source: Source) -> LabelImage:
         raise ImageFormatError(
             f"{name} has {array.shape[-1]} channels; a label image has 1 (numbers) or 3 (colours)"
         )
-    return LabelImage(_whole(array, name), order, decoded.palette, path)
+    labels = _whole(array, name)
+    if "C" in order and labels.dtype.itemsize > 2:
+        if labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
+            raise ImageFormatError(f"{name} has colours beyond 16 bits; save them with 8 bits per channel")
+        labels = labels.astype(np.uint16)
+    return LabelImage(labels, order, decoded.palette, path)
 
 
 def image_size(path: Path | str) -> ImageSize:
@@ -292,6 +297,8 @@ def _decoder(path: Path) -> Callable[[Path, bool], Decoded]:
 
 
 def _first_bytes(path: Path) -> bytes:
+    if not path.name.isprintable() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in path.name):
+        raise ImageFormatError(f"the name of {str(path)!a} is not UTF-8; rename the file")
     try:
         with path.open("rb") as file:
             start = file.read(12)
@@ -332,11 +339,14 @@ def _as_grey_or_colour(decoded: Decoded) -> Decoded:
     """The same image with the colours of its palette instead of their indices."""
     if decoded.palette is None:
         return decoded
-    palette = np.zeros((max(len(decoded.palette), 2 ** (8 * decoded.pixels.dtype.itemsize)), 3), np.uint8)
+    pixels = decoded.pixels
+    if pixels.dtype == bool:  # else they would choose entries, and not be numbers of them
+        pixels = pixels.astype(np.uint8)
+    palette = np.zeros((max(len(decoded.palette), 2 ** (8 * pixels.dtype.itemsize)), 3), np.uint8)
     palette[: len(decoded.palette)] = decoded.palette
     if (decoded.palette == decoded.palette[:, :1]).all():
-        return replace(decoded, pixels=palette[decoded.pixels, 0], palette=None)
-    return replace(decoded, pixels=palette[decoded.pixels], axes=decoded.axes + "S", palette=None)
+        return replace(decoded, pixels=palette[pixels, 0], palette=None)
+    return replace(decoded, pixels=palette[pixels], axes=decoded.axes + "S", palette=None)
 
 
 def _arranged(decoded: Decoded, *, keep_unit_axes: bool) -> tuple[Array, str]:

@@ -15,10 +15,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from ushape.config import PixelSize
 from ushape.errors import OutputError, ShapeError, UShapeError
 from ushape.io.decoded import Array
 
-PixelSize = tuple[float, float]
 Color = tuple[int, int, int]
 
 _UNNAMED_COLOR = (128, 128, 128)
