@@ -11,6 +11,7 @@ from files_to_score import cells, noisy, png, predicted, shown, stack
 from ushape import io, metrics
 from ushape.errors import ConfigError, DataError, ImageFormatError, ShapeError, UShapeError
 from ushape.evaluate import evaluate
+from ushape.weight_map import cut_gap
 
 # What fits what was given
 
@@ -545,3 +546,60 @@ def test_other_wrong_values(tmp_path):
         DataError, match=r"a\.tif holds probabilities but .*b\.png holds classes; give predictions of"
     ):
         evaluate(tmp_path / "out", tmp_path / "truth")
+
+
+# Truths of object ids
+
+
+def quadrants(side: int = 40) -> np.ndarray:
+    """Four objects that touch, and no background."""
+    half = np.arange(side) >= side // 2
+    return (1 + half[:, np.newaxis] + 2 * half).astype(np.uint16)
+
+
+def test_true_objects_that_touch_are_cut_apart_for_the_scores_of_membranes(tmp_path):
+    truth = quadrants()
+    stack(tmp_path / "t.tif", truth)
+    apart = cut_gap(truth) > 0
+    for name, cells_found in (("merged", np.ones_like(apart)), ("apart", apart)):
+        stack(tmp_path / f"{name}_probabilities.tif", np.where(cells_found, 0.9, 0.1).astype(np.float32))
+    merged, found = (
+        evaluate(
+            tmp_path / f"{name}_probabilities.tif", tmp_path / "t.tif", metrics=["v_rand", "pixel_error"]
+        )
+        for name in ("merged", "apart")
+    )
+    assert found.scores == {"pixel_error": 0, "v_rand": 1}
+    # One object of all: every pair is together, a quarter of them truly; 2 * 0.25 / (1 + 0.25).
+    assert merged.scores["v_rand"] == pytest.approx(0.4)
+    assert "true objects that touch are cut apart first" in shown(found)
+
+
+def test_wide_numbers_in_many_pieces_are_no_objects(tmp_path):
+    """Three classes, the last of which was never predicted."""
+    classes = np.kron(np.random.default_rng(0).integers(0, 3, (12, 12)), np.ones((4, 4), int))
+    predicted(tmp_path / "a_classes.png", classes == 1)
+    for dtype in (np.uint16, np.int32, np.float32):
+        stack(tmp_path / "a.tif", classes.astype(dtype))
+        with pytest.raises(DataError, match="truth has the 3 values 0, 1, 2, the prediction only 0, 1; say"):
+            evaluate(tmp_path / "a_classes.png", tmp_path / "a.tif")
+    io.write_instances(tmp_path / "a_instances.tif", metrics.label_components(classes == 1))
+    with pytest.raises(
+        DataError, match=r"a.tif: most values lie in many pieces, as classes do, .* objects if"
+    ):
+        evaluate(tmp_path / "a_instances.tif", tmp_path / "a.tif", metrics=["ap_0.50"])
+    scores = evaluate(
+        tmp_path / "a_instances.tif", tmp_path / "a.tif", metrics=["ap_0.50"], classes="objects"
+    )
+    assert 0 <= scores.scores["ap_0.50"] < 1
+
+
+def test_negative_ids_are_refused_with_file_and_fix(tmp_path):
+    truth = quadrants().astype(np.int32)
+    io.write_instances(tmp_path / "a_instances.tif", truth)
+    truth[:5] = -1
+    stack(tmp_path / "a.tif", truth)
+    with pytest.raises(
+        DataError, match=r"a.tif: object ids must not be negative, found -1; give --ignore=-1"
+    ):
+        evaluate(tmp_path / "a_instances.tif", tmp_path / "a.tif", metrics=["ap_0.50"])

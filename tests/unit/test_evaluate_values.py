@@ -22,6 +22,8 @@ from ushape.evaluate.values import infer_coding
         ({0, 1, 3}, {0, 1, 2, 3}, {0: 0, 1: 1, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}),
         ({0, 85, 170}, {0, 1, 2}, {0: 0, 85: 1, 170: 2}, {0: 0, 1: 1, 2: 2}),
         ({1, 2, 3}, {0, 1, 2}, {1: 0, 2: 1, 3: 2}, {0: 0, 1: 1, 2: 2}),
+        ({1, 2, 3}, {1, 2, 3}, {1: 0, 2: 1, 3: 2}, {1: 0, 2: 1, 3: 2}),
+        ({0, 1, 4}, {0, 1, 4}, {0: 0, 1: 1, 4: 2}, {0: 0, 1: 1, 4: 2}),
         ({0, 0xFF0000, 0x00FF00}, {0, 1, 2}, {0: 0, 0x00FF00: 1, 0xFF0000: 2}, {0: 0, 1: 1, 2: 2}),
     ],
 )
@@ -49,6 +51,14 @@ def test_values_and_their_classes(truth, prediction, true_classes, predicted_cla
             "the values 0, 1, 2, 255, .* 0, 1, 2: is 255 a class.* --ignore 255 if .*, --classes 4 if",
         ),
         ({0, 1, 255}, {0, 1, 2}, "is 255 a class"),
+        ({0, 1, 2, 5, 8, 255}, {0, 1, 2, 5}, "is 255 a class.* --ignore 255 if"),
+        ({0, 1, 2, 5, 8, 255}, {0, 1, 2, 3}, "is 255 a class.* --ignore 255 if"),
+        ({1, 2, 3, 4}, {1, 2, 3}, "are these values of the truth, or .* --classes 4 if .* --classes 5 if"),
+        (
+            {1, 2, 3},
+            {1, 2},
+            "--classes 4 if they are class indices, --classes 3 if those of the prediction alone are",
+        ),
         ({0, 255}, {0, 1, 2}, "the 2 values 0, 255, the prediction 3: 0, 1, 2; if each value is one object"),
         (set(range(100)), {0, 1}, r"truth has the 100 values 0, 1, 2, 3, 4, 5, \.\.\. 99"),
     ],

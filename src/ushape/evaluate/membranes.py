@@ -56,9 +56,14 @@ def membrane_scores(planes: Sequence[Plane], views: Views, wanted: Collection[st
         {one.name: one.average for one in taken},
         [{one.name: one.planes[place][0] for one in taken} for place in range(len(planes))],
         [{one.name: one.planes[place][1] for one in taken} for place in range(len(planes))],
-        tuple(words for names, words in _WORDS.items() if set(names) & set(wanted)),
+        (*_cut_apart(views), *(words for names, words in _WORDS.items() if set(names) & set(wanted))),
         {one.name: _curve(one.score) for one in taken if has_curves},
     )
+
+
+def _cut_apart(views: Views) -> tuple[str, ...]:
+    """Say what was done to object ids."""
+    return () if views.connects_truth else ("true objects that touch are cut apart first, by two pixels",)
 
 
 def _take(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ushape import metrics
 from ushape.evaluate.names import MATCHING_METRICS, OBJECT_METRICS
 from ushape.evaluate.planes import Plane
-from ushape.evaluate.scored import Curve, Row, Scored, over
+from ushape.evaluate.scored import Curve, Row, Scored, together
 from ushape.evaluate.views import Views
 
 Array = NDArray[Any]
@@ -47,17 +47,13 @@ def object_scores(planes: Sequence[Plane], views: Views, wanted: Sequence[str]) 
     families = [family for family in _FAMILIES if asked & set(family.names)]
     images = [_measured(plane, views, families) for plane in planes]
     of_families = zip(*images, strict=True)
-    together = [family.total(found) for family, found in zip(families, of_families, strict=True)]
-    rows = [row_of(families, counts) for counts in images]
-    scores, counts = row_of(families, together)
-    return Scored(
-        scores,
-        counts,
-        dict.fromkeys(scores, over("objects", len(planes))),
-        [row for row, _ in rows],
-        [numbers for _, numbers in rows],
+    totals = [family.total(found) for family, found in zip(families, of_families, strict=True)]
+    return together(
+        "objects",
+        row_of(families, totals),
+        [row_of(families, counts) for counts in images],
         (*_sources(views), *(family.words for family in families)),
-        _curves(together[0]) if families[0] is _FAMILIES[0] else {},
+        _curves(totals[0]) if families[0] is _FAMILIES[0] else {},
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.coding import MaskCoding
-from ushape.data.evidence import examine, ranked
+from ushape.data.evidence import examine, pieces_of, ranked
 from ushape.data.masks import decide, ignored_code
 from ushape.errors import DataError, ShapeError
 from ushape.evaluate.pairs import Kind, Pair, kind_of
@@ -17,6 +17,9 @@ from ushape.evaluate.values import is_mask
 from ushape.io import image_size, read_image, read_labels
 
 Array = NDArray[Any]
+
+_SHARE_IN_ONE_PIECE = 0.75
+"""Of true values; below it training takes them for classes, too (`data.masks.decide`)."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[P
     ShapeError
         If their sizes or numbers of planes differ.
     """
-    truth, is_color, may_be_ids = _labels(pair.truth)
-    ignored = ignored_code(ignore, is_color, 8)
+    truth, is_color, may_be_ids, palette = _labels(pair.truth)
+    palettes = () if palette is None else (palette,)
+    is_there = palette is None or ignore is None or len(ignore) == 1 or (palette == ignore).all(axis=1).any()
+    ignored = ignored_code(ignore, is_color, 8, palettes) if is_there else None
     kind, prediction, from_8_bits = _prediction(pair, planes=len(truth))
     if pair.plane is not None:
         prediction = prediction[pair.plane : pair.plane + 1]
@@ -100,7 +105,8 @@ def can_be_ids(planes: Sequence[Plane]) -> bool:
 def hold_objects(planes: Sequence[Plane], ignore: int | str | None = None) -> bool:
     """Whether the truth holds object ids, and the prediction such too, or background and foreground.
 
-    Against a mask, numbers wider than 8 bits are ids. Else it must be as clear as in training.
+    Against a mask, numbers wider than 8 bits are ids if they hang together. Else it must be as clear as in
+    training.
     """
     predicted = [plane.prediction for plane in planes if plane.kind == "classes"]
     binary = all(len(plane.prediction) <= 2 for plane in planes if plane.kind == "probabilities")
@@ -110,12 +116,22 @@ def hold_objects(planes: Sequence[Plane], ignore: int | str | None = None) -> bo
     if len(values_in(plane.truth[plane.counted] for plane in planes)) <= 2:
         return False
     if against_mask and all(plane.may_be_ids for plane in planes):
-        return True
+        return hang_together(planes)
     files = {path: read_labels(path) for path in {plane.pair.truth for plane in planes}}
     evidence = [examine(files[plane.pair.truth], plane.index) for plane in planes]
     coding = decide(evidence, ignore=ignore)
     is_sound = not any(item.smeared for item in evidence)
     return is_sound and isinstance(coding, MaskCoding) and coding.kind == "instances"
+
+
+def hang_together(planes: Sequence[Plane]) -> bool:
+    """Whether most true values but 0 are one piece wherever they occur, as objects are, classes are not."""
+    pieces = []
+    for plane in planes:
+        values, ranks = ranked(np.where(plane.counted, plane.truth, 0))
+        pieces.append(pieces_of(ranks, len(values))[values != 0])
+    counts = np.concatenate(pieces)
+    return not counts.size or bool((counts == 1).mean() >= _SHARE_IN_ONE_PIECE)
 
 
 def values_in(arrays: Iterable[Array]) -> set[int]:
@@ -162,15 +178,15 @@ def _of_8_bits(values: Array, path: Path) -> Array:
     return probabilities
 
 
-def _labels(path: Path) -> tuple[Array, bool, bool]:
-    """Label values (Z, H, W), whether they are colours, and whether they are numbers wider than 8 bits."""
+def _labels(path: Path) -> tuple[Array, bool, bool, Array | None]:
+    """Label values (Z, H, W), whether they are colours, or numbers wider than 8 bits, and their palette."""
     image = read_labels(path)
     array, is_color, may_be_ids = image.array, "C" in image.axes, image.array.dtype.itemsize > 1
     if is_color:
         if may_be_ids:
             raise DataError(f"{path} has colours of {array.dtype}; save them with 8 bits per channel")
         array = array.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    return array if "Z" in image.axes else array[np.newaxis], is_color, may_be_ids
+    return array if "Z" in image.axes else array[np.newaxis], is_color, may_be_ids, image.palette
 
 
 def _size(array: Array) -> str:

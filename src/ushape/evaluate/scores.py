@@ -18,7 +18,7 @@ from ushape.evaluate.names import (
 )
 from ushape.evaluate.objects import object_scores
 from ushape.evaluate.pairs import Kind, kind_of
-from ushape.evaluate.planes import Plane, values_in
+from ushape.evaluate.planes import Plane, hang_together, values_in
 from ushape.evaluate.scored import Scored, merged
 from ushape.evaluate.values import IDS, Coding, ids_against_mask, infer_coding, is_mask, object_ids
 from ushape.evaluate.views import Views
@@ -100,8 +100,14 @@ def _is_mask_of_several(planes: Sequence[Plane], values: set[int]) -> bool:
 def _coding(planes: Sequence[Plane], classes: Classes) -> Coding:
     true = values_in(plane.truth[plane.counted] for plane in planes)
     if planes[0].kind == "instances":
-        is_of_classes = classes != "objects" and _is_mask_of_several(planes, true)
-        return ids_against_mask(max(true)) if is_of_classes else IDS
+        if classes != "objects" and _is_mask_of_several(planes, true):
+            return ids_against_mask(max(true))
+        if classes != "objects" and len(true) > 2 and not hang_together(planes):
+            raise DataError(
+                f"{planes[0].pair.truth}: most values lie in many pieces, as classes do, and the prediction "
+                "holds objects; say --classes objects if each value is one object"
+            )
+        return IDS
     if planes[0].kind == "probabilities":
         predicted, are_classes = set(range(max(2, *(len(plane.prediction) for plane in planes)))), True
     else:

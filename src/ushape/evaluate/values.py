@@ -100,14 +100,15 @@ def infer_coding(
         raise DataError(
             f"truth has the {len(true)} values {_listed(true)}, the prediction only {_listed(predicted)}; "
             "say --classes objects if each value is one object, --ignore LABEL if one does not count, "
-            f"--classes {max(true) + 1} if they are class indices"
+            f"{_as_indices(true, predicted)}"
         )
-    if len(true) > 2 and true == [*range(len(true) - 1), 255] and 255 not in predicted:
+    if _may_not_count(true, predicted):
         raise DataError(
             f"truth has the values {_listed(true)}, the prediction {_listed(predicted)}: is 255 a class? say "
             f"--ignore 255 if these pixels do not count, --classes {len(true)} if they are one"
         )
     _require_classes(true, predicted, are_classes=are_classes)
+    _require_one_reading(true, predicted)
     for larger, smaller in ((true, predicted), (predicted, true)):
         if set(smaller) <= set(larger):
             same = {value: index for index, value in enumerate(larger)}
@@ -134,6 +135,30 @@ def _given(true: list[int], predicted: list[int], classes: int) -> Coding:
                 f"{what} has the value {unknown[-1]}, but --classes {classes} allows 0 to {classes - 1}"
             )
     return Coding(classes, of_true, of_predicted, words)
+
+
+def _as_indices(true: list[int], predicted: list[int]) -> str:
+    said = f"--classes {true[-1] + 1} if they are class indices"
+    if true[0] == 0 or not set(predicted) <= set(range(len(true))):
+        return said
+    return f"{said}, --classes {len(true)} if those of the prediction alone are, in the order of the truth's"
+
+
+def _may_not_count(true: list[int], predicted: list[int]) -> bool:
+    """Whether 255 stands beside class indices of the truth alone: by custom it does not count."""
+    others = [value for value in true if value != 255]
+    return len(others) >= 2 and 255 in true and 255 not in predicted and others[-1] <= _LARGEST_INDEX
+
+
+def _require_one_reading(true: list[int], predicted: list[int]) -> None:
+    """Refuse what may be values of the truth as well as indices of its values in ascending order."""
+    both = set(predicted) <= set(true) and set(predicted) <= set(range(len(true)))
+    if both and any(true[value] != value for value in predicted):
+        raise DataError(
+            f"truth has the values {_listed(true)}, the prediction {_listed(predicted)}: are these values of "
+            f"the truth, or class indices? say --classes {len(true)} if they are indices of its values in "
+            f"ascending order, --classes {true[-1] + 1} if the values of both are class indices"
+        )
 
 
 def _require_classes(true: list[int], predicted: list[int], *, are_classes: bool) -> None:

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from ushape.config import IGNORE
 from ushape.data.evidence import ranked
+from ushape.errors import DataError
 from ushape.evaluate.pairs import Kind
 from ushape.evaluate.planes import Plane
 from ushape.evaluate.values import Coding
 from ushape.metrics import label_components
+from ushape.weight_map import cut_gap
 
 Array = NDArray[Any]
 
@@ -53,8 +55,11 @@ class Views:
         return np.where(plane.counted, pred, IGNORE), np.where(plane.counted, true, IGNORE)
 
     def cells(self, plane: Plane) -> tuple[Array, NDArray[np.bool_]]:
-        """P(cell), class 1 of two, and the true cells (H, W)."""
-        true = indices(plane.truth, self.coding.truth) == 1
+        """P(cell), class 1 of two, and the true cells (H, W); where they touch they are cut apart."""
+        if self.connects_truth:
+            true = indices(plane.truth, self.coding.truth) == 1
+        else:  # the definitions want cells that are apart; training does the same
+            true = cut_gap(_ids(plane.truth, plane, "truth")) > 0
         if plane.kind == "probabilities":
             return plane.prediction[-1], true
         return (indices(plane.prediction, self.coding.prediction) == 1).astype(np.float32), true
@@ -77,9 +82,22 @@ class Views:
         """
         pred, true = self.classes(plane)
         return (
-            label_components(pred == 1) if self.connects_prediction else plane.prediction * plane.counted,
-            label_components(true == 1) if self.connects_truth else plane.truth * plane.counted,
+            label_components(pred == 1)
+            if self.connects_prediction
+            else _ids(plane.prediction, plane, "prediction"),
+            label_components(true == 1) if self.connects_truth else _ids(plane.truth, plane, "truth"),
         )
+
+
+def _ids(values: Array, plane: Plane, side: str) -> Array:
+    """Object ids where pixels count, else 0."""
+    ids: Array = values * plane.counted
+    if (lowest := ids.min(initial=0)) < 0:
+        fix = f"give --ignore={lowest} if these pixels do not count" if side == "truth" else "save them anew"
+        raise DataError(
+            f"{getattr(plane.pair, side)}: object ids must not be negative, found {lowest}; {fix}"
+        )
+    return ids
 
 
 def as_labels(plane: Plane) -> Array:
