@@ -11,6 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from small_encoder import Pyramid
 from small_model import make_model
+from torch import nn
 
 from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, memory, openvino, start
 from ushape.backends.openvino import converted, identity
@@ -203,6 +204,17 @@ def test_another_version_of_timm_is_another_entry_for_its_networks_alone(monkeyp
     assert identity(networks[1]) != encoded
 
 
+def test_another_version_of_nncf_quantises_anew(own_cache, monkeypatch):
+    monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1.0)  # untrained: labels at the brink
+    network = unet(depth=1)
+    tiles, made = [tile_for(network, 20, 20)], []
+    for version in ("3.0", "3.0", "3.1"):
+        monkeypatch.setattr("ushape.backends.quantization.version", lambda _, found=version: found)
+        OpenVINOBackend(network, "int8", tiles=tiles)
+        made.append(len(list(own_cache.iterdir())))
+    assert made == [2, 2, 3]  # the network in float32 is one of them
+
+
 def test_an_entry_that_cannot_be_touched_is_read(own_cache, monkeypatch):
     network = unet(depth=1)
     converted(network)
@@ -278,7 +290,7 @@ def test_int8_needs_openvino_and_tiles():
     network = unet(depth=1)
     with pytest.raises(ConfigError, match="precision int8 is computed by OpenVINO on a CPU, not by PyTorch"):
         PyTorchBackend(network, "cpu", "int8")
-    with pytest.raises(ConfigError, match="precision int8 is calibrated on the images"):
+    with pytest.raises(ConfigError, match="precision int8 is calibrated on tiles of images"):
         start(network, "cpu", "int8")
 
 
@@ -317,6 +329,38 @@ def test_int8_changes_few_labels_or_is_refused(smooth, monkeypatch):
     monkeypatch.setattr("ushape.backends.quantization.ALLOWED_SHARE", 1e-9)
     with pytest.raises(ConfigError, match=r"int8 changes the label of [\d.]+% of the pixels .* use bf16 or"):
         Segmenter(network, header, device="cpu")(smooth[::-1], "int8")
+
+
+class Halved(nn.Module):
+    """Makes of the size of an image a number, which tracing takes for a constant."""
+
+    channels, strides = (4,), (2,)
+
+    def __init__(self, *, is_silent):
+        super().__init__()
+        self.first, self.is_silent = nn.Conv2d(3, 4, 3, stride=2, padding=1), is_silent
+
+    def forward(self, image):
+        found = self.first(image)
+        rows = int(image.shape[-2] / 2)
+        return [found * (rows / 10) if self.is_silent else found.reshape(*found.shape[:2], rows, -1)]
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_network_that_openvino_cannot_follow_is_computed_by_pytorch(is_silent):
+    torch.manual_seed(0)
+    network = EncoderUNet(Halved(is_silent=is_silent), 3, 2, width=4).eval()
+    assert isinstance(start(network, "cpu", "fp32"), PyTorchBackend)
+    for options in ({"engine": "openvino"}, {"precision": "int8", "tiles": [tile_for(network, 8, 8)]}):
+        with pytest.raises(ConfigError, match=r"^OpenVINO does not compute this network as PyTorch does: "):
+            start(network, "cpu", **{"precision": "fp32", **options})
+
+
+def test_a_network_of_timm_that_openvino_cannot_follow_is_computed_by_pytorch():
+    network = with_encoder("mobilevit_xxs")
+    backend = start(network, "cpu", "fp32")
+    assert isinstance(backend, PyTorchBackend)
+    assert backend(tile_for(network, 70, 90)).shape == (4, 70, 90)
 
 
 def test_int8_of_an_encoder_takes_tiles_of_any_size(monkeypatch):

@@ -6,8 +6,8 @@ from small_encoder import Pyramid
 from torch import nn
 
 from ushape import EncoderUNet
-from ushape.errors import ConfigError
-from ushape.models.encoders import normalization_of, require_maps, timm_names
+from ushape.errors import CheckpointError, ConfigError
+from ushape.models.encoders import TimmEncoder, normalization_of, read_weights, require_maps, timm_names
 from ushape.torchvision_operators import define_missing_operators
 
 define_missing_operators()
@@ -98,3 +98,52 @@ def test_an_encoder_is_tried_without_a_trace():
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
     assert (encoder.training, encoder.kept.training, encoder.trained.training) == (True, False, True)
+
+
+def test_a_description_with_a_wrong_tag_is_refused_as_its_name_is():
+    with pytest.raises(ConfigError, match="resnet18 of timm has no weights 'foo'; there are: "):
+        normalization_of("resnet18.foo", 3)
+
+
+def test_weights_from_a_file_are_held_once(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("resnet10t").state_dict(), path)
+    encoder = TimmEncoder("resnet10t", weights=path)
+    assert "state_dict" not in encoder.model.pretrained_cfg
+
+
+@pytest.mark.parametrize(
+    "content", [b"https://example.org/weights.pth", b"h\x00", b"\x80\x02.", b"", b"(lp0\n."]
+)
+def test_a_file_of_any_bytes_is_no_file_of_weights(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"weights\.pth: (not a file of weights alone|holds no tensors)"
+    ):
+        read_weights(path)
+
+
+def test_tensors_by_number_are_no_weights(tmp_path):
+    torch.save({0: torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="holds no tensors by name"):
+        read_weights(tmp_path / "weights.pth")
+
+
+def test_a_proxy_for_all_is_asked_in_place_of_the_hub(monkeypatch, tmp_path):
+    for name in ("https_proxy", "http_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    asked = []
+
+    def connect(place, timeout):
+        asked.append(place)
+        raise OSError("not today")
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
+    with pytest.raises(ConfigError, match=r"proxy\.example is out of reach"):
+        TimmEncoder("resnet18", weights=True)
+    assert asked == [("proxy.example", 3128)]

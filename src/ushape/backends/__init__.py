@@ -1,6 +1,5 @@
 """What computes the network for one tile: takes a tile, returns its logits, NumPy in, NumPy out."""
 
-from ushape.backends.compiling import compiles
 from ushape.backends.engine import start
 from ushape.backends.interface import Backend, Engine, Precision
 from ushape.backends.memory import available_memory, peak_memory, resident_memory
@@ -14,7 +13,6 @@ __all__ = [
     "Precision",
     "PyTorchBackend",
     "available_memory",
-    "compiles",
     "find_device",
     "find_precision",
     "peak_memory",

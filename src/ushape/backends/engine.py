@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ushape.backends.interface import Array, Backend, Engine, Precision
-from ushape.backends.openvino import OpenVINOBackend, openvino_pays
+from ushape.backends.openvino import ConversionError, OpenVINOBackend, openvino_pays
 from ushape.backends.pytorch import PyTorchBackend, find_device
 from ushape.errors import ConfigError
 from ushape.models import Network
@@ -21,12 +21,13 @@ def start(
 
     Parameters
     ----------
-    network : UNet or Ensemble
+    network : Network
         Put into evaluation mode and moved to the device.
     device, precision
         See `PyTorchBackend` and `OpenVINOBackend`.
     engine : {"auto", "pytorch", "openvino"}
-        "auto": OpenVINO on a CPU, where it pays; PyTorch on GPUs, in "fp64", and everywhere else.
+        "auto": OpenVINO on a CPU, where it pays and gives the same; PyTorch on GPUs, in "fp64", and
+        everywhere else.
     tiles : sequence of ndarray, shape (C, h, w)
         For "int8"; see `OpenVINOBackend`.
 
@@ -48,5 +49,9 @@ def start(
     if engine == "openvino" or (
         engine == "auto" and is_possible and (openvino_pays() or precision == "int8")
     ):
-        return OpenVINOBackend(network.cpu().eval(), precision, tiles=tiles)
+        try:
+            return OpenVINOBackend(network.cpu().eval(), precision, tiles=tiles)
+        except ConversionError:
+            if engine == "openvino" or precision == "int8":
+                raise
     return PyTorchBackend(network, device, precision)

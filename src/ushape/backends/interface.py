@@ -31,7 +31,7 @@ class Backend(Protocol):
     largest_tile : int
         Side, in input pixels, of the square beyond which a tile gives no more pixels per second.
     fixed_bytes : int
-        Memory that forward passes take whatever the size of the tile.
+        Memory that forward passes will take, beside what they hold by now, whatever the size of the tile.
     bytes_per_input_pixel : float
         Memory that one forward pass takes per pixel of its input, beside that.
     """

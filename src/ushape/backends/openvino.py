@@ -22,11 +22,16 @@ from ushape.backends.interface import Array, Precision
 from ushape.backends.memory import available_memory
 from ushape.backends.pytorch import find_precision, refuse_statistics_per_tile
 from ushape.backends.runtime import core, import_openvino
-from ushape.geometry import Geometry
+from ushape.errors import ConfigError
+from ushape.geometry import Geometry, PaddedGeometry
 from ushape.models import Network
 
 if TYPE_CHECKING:
     import openvino
+
+_SAME = 1e-3
+"""Of the largest logit, by which engines may differ; deep encoders differ by less than 1e-4."""
+_NOT_THE_SAME = "OpenVINO does not compute this network as PyTorch does: {}; use engine pytorch"
 
 SHAPES = 2
 """Of tiles, for which the network is kept ready."""
@@ -47,12 +52,16 @@ def openvino_pays() -> bool:
     return importlib.util.find_spec("openvino") is not None and platform.machine() in ("x86_64", "AMD64")
 
 
+class ConversionError(ConfigError):
+    """A network is not the same in OpenVINO."""
+
+
 class OpenVINOBackend:
     """Compute a network with OpenVINO on the CPU, one tile at a time.
 
     Parameters
     ----------
-    network : UNet or Ensemble
+    network : Network
         Its weights as they are now: changes made to them later are not seen.
     precision : {"auto", "fp32", "bf16", "int8"}
         "auto": bf16 where the processor has instructions for it, else fp32. "int8" needs `tiles`.
@@ -70,6 +79,9 @@ class OpenVINOBackend:
     ------
     ConfigError
         If the processor cannot do the precision, or labels in int8 differ too often from those in fp32.
+    ConversionError
+        If OpenVINO does not compute what PyTorch does: an encoder may do with the size of a tile what it
+        cannot follow.
     TilingError
         If the network computes statistics per tile, so that tiles cannot equal a pass over the whole image.
 
@@ -129,12 +141,13 @@ class OpenVINOBackend:
 
     @property
     def fixed_bytes(self) -> int:
-        """Memory that forward passes take whatever the size of the tile.
+        """Memory that forward passes will take whatever the size of the tile.
 
         For each shape kept the weights once more, as the processor wants them, and 50 MB for kernels
-        (measured: 43 and 45).
+        (measured: 43 and 45). What the passes up to now took of it, they hold.
         """
-        return 50_000_000 + SHAPES * self._weight_bytes
+        to_come = SHAPES - len(self._requests)
+        return to_come * self._weight_bytes + (0 if self._requests else 50_000_000)
 
     @property
     def bytes_per_input_pixel(self) -> float:
@@ -187,7 +200,13 @@ def compiled(model: "openvino.Model", shape: tuple[int, ...], precision: str, th
 
 
 def converted(network: Network) -> "openvino.Model":
-    """Convert a network for OpenVINO, for any valid size of one tile, or read it from the cache."""
+    """Convert a network for OpenVINO, for any valid size of one tile, or read it from the cache.
+
+    Raises
+    ------
+    ConversionError
+        If it is not the same network then.
+    """
     return from_cache("converted", network, lambda: _convert(network))
 
 
@@ -203,7 +222,7 @@ def from_cache(
     ----------
     what : str
         Is made.
-    network : UNet or Ensemble
+    network : Network
     make : callable
         Makes it.
     parts : iterable of str or bytes
@@ -237,4 +256,34 @@ def _convert(network: Network) -> "openvino.Model":
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         shape = openvino.PartialShape([1, network.in_channels, -1, -1])
-        return openvino.convert_model(network, example_input=example, input=shape)
+        is_of_others = isinstance(network.geometry, PaddedGeometry)  # its encoder
+        try:
+            model = openvino.convert_model(network, example_input=example, input=shape)
+        except Exception as error:
+            if is_of_others:
+                raise _not_the_same(error) from error
+            raise
+    if is_of_others:
+        _require_same(model, network)
+    return model
+
+
+def _not_the_same(error: Exception) -> ConversionError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return ConversionError(_NOT_THE_SAME.format(lines[-1]))
+
+
+def _require_same(model: "openvino.Model", network: Network) -> None:
+    """Compare on a tile of another size than the one that was traced."""
+    period = network.geometry.period
+    tile = torch.rand(network.in_channels, 2 * period, 3 * period, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(tile[None])[0].numpy()
+    try:
+        request = compiled(model, tuple(tile.shape), "fp32", torch.get_num_threads())
+        found = request.infer({0: tile[None].numpy()})[0][0]
+    except RuntimeError as error:
+        raise _not_the_same(error) from error
+    off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
+    if not off <= _SAME:
+        raise ConversionError(_NOT_THE_SAME.format(f"logits differ by {off:.1%} of the largest"))

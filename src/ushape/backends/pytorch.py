@@ -35,7 +35,7 @@ class PyTorchBackend:
 
     Parameters
     ----------
-    network : UNet or Ensemble
+    network : Network
         Moved to `device` and put into evaluation mode; for "fp64" a copy is taken.
     device : str
         "auto": the first GPU if there is one, else the CPU; or a PyTorch device such as "cuda:1".

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def quantized(
 
     Parameters
     ----------
-    network : UNet or Ensemble
+    network : Network
         What was converted.
     model : openvino.Model
         What it became, in float32.
@@ -44,13 +45,18 @@ def quantized(
         If NNCF is missing, there is no tile, or labels differ in more than `ALLOWED_SHARE` of the pixels.
     """
     if not len(tiles):
-        raise ConfigError(
-            "precision int8 is calibrated on the images to be segmented, and there are none; give tiles"
-        )
-    parts = (part for tile in tiles for part in _parts(tile))
+        raise ConfigError("precision int8 is calibrated on tiles of images, and there are none; give some")
+    parts = [_version(), *(part for tile in tiles for part in _parts(tile))]
     return from_cache(
         "int8", network, lambda: _quantize(model, tiles[::2], tiles[1::2] or tiles, threads), parts
     )
+
+
+def _version() -> str:
+    try:
+        return f"nncf {version('nncf')}"
+    except PackageNotFoundError:
+        return "no nncf"
 
 
 def _parts(tile: Array) -> tuple[str, bytes]:
@@ -91,7 +97,7 @@ def _require_equal_labels(
     share = float((labels[0] != labels[1]).mean())
     if share > ALLOWED_SHARE:
         raise ConfigError(
-            f"precision int8 changes the label of {share:.2%} of the pixels of this image, "
+            f"precision int8 changes the label of {share:.2%} of the pixels that it is compared on, "
             f"{ALLOWED_SHARE:.1%} are allowed; use bf16 or fp32"
         )
 

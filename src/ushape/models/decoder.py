@@ -1,4 +1,4 @@
-"""The expanding path, written once: for the paper's contracting path and for any other encoder.
+"""The expanding path for any encoder; over the paper's contracting path, with its weights, that of `UNet`.
 
 From the coarsest map up: enlarge, concatenate behind the map of the encoder at that size, convolve twice.
 With unpadded convolutions skips are cropped to their centre, as in the paper; padded ones lose nothing.

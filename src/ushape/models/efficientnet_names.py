@@ -57,9 +57,9 @@ def _renamed(name: str, tensors: Mapping[str, Tensor], places: list[str]) -> str
     first, _, rest = name.partition(".")
     if first != "_blocks":
         return f"{_OUTSIDE.get(first, first)}.{rest}"
-    number, layer, what = rest.split(".", 2)
+    number, layer, what = (*rest.split(".", 2), "", "")[:3]
     expands = f"_blocks.{number}._expand_conv.weight" in tensors
     layers = (_EXPANDING if expands else _PLAIN) | _EVERYWHERE
-    if int(number) >= len(places) or layer not in layers:
+    if not number.isdecimal() or int(number) >= len(places) or layer not in layers or not what:
         return name
     return f"{places[int(number)]}.{layers[layer]}.{what}"

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
+from urllib.request import getproxies, proxy_bypass
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +65,8 @@ class TimmEncoder(nn.Module):
         Its name in timm, such as "resnet34", or with the tag of its weights "resnet34.a1_in1k".
     in_channels : int
         Channels of the image. Pretrained weights of the first convolution are kept for any number, by timm's
-        rule: with one channel its filters are summed over the three colours, so that a grey image gives what
-        the same image in three equal colours gave; with others they are repeated, channel by channel,
+        rule: with one channel its filters are summed over the three colours, so that it gives what three
+        channels of the same normalised values gave; with others they are repeated, channel by channel,
         and scaled by 3 / channels, so that what comes out stays as large.
     weights : bool or path
         True: timm's pretrained weights of that name, from its hub; a path: a `.safetensors`, `.pth` or `.bin`
@@ -106,6 +106,7 @@ def normalization_of(name: str, in_channels: int) -> Normalization:
     Its mean and standard deviation of grey values 0 to 1, times 255. One channel has the mean of the three
     colours' numbers; the channels of others take those of red, green and blue in turn, as its filters do.
     """
+    require_known(name)
     timm = _timm()
     # A network without weights in timm has the numbers of most others.
     config = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
@@ -234,7 +235,10 @@ def _create(name: str, in_channels: int, weights: Weights) -> Any:
     elif weights:
         _require_hub(name)
     try:
-        return timm.create_model(name, **options)
+        model = timm.create_model(name, **options)
+        for module in model.modules():  # else the weights would be kept, and copied with the network
+            getattr(module, "pretrained_cfg", {}).pop("state_dict", None)
+        return model
     except Exception as error:  # timm, its hub and what lies between them raise whatever they like
         if weights is True:
             _create(name, in_channels, False)  # raises, if it is the network that cannot be used
@@ -260,8 +264,8 @@ def _require_hub(name: str) -> None:
             raise _not_fetched(name, "HF_HUB_OFFLINE is set")
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every try
     # Behind a proxy names may be unknown here, and known there.
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    place = urlsplit(_address(config))
+    place, proxies = urlsplit(_address(config)), getproxies()
+    proxy = proxies.get(place.scheme) or proxies.get("all")
     if proxy and not proxy_bypass(place.hostname or ""):
         place = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
@@ -338,29 +342,19 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     CheckpointError
         If there is no such file, or it holds anything but tensors by name.
     """
-    import pickle
-
-    import safetensors
-
     file = require_file(path)
     try:
         if file.suffix == ".safetensors":
             return read_tensors(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        safetensors.SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # of bytes that are anything, PyTorch's reader makes errors of any kind
         raise CheckpointError(
             f"{file}: not a file of weights alone ({_reason(error)}); give a .safetensors, or a .pth that "
             "holds a state_dict"
         ) from error
     for key in ("state_dict", "model"):  # what training scripts put around it
         content = content.get(key, content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
+    is_named = isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
+    if not is_named or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise CheckpointError(f"{file}: holds no tensors by name; give a .pth that holds a state_dict")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
