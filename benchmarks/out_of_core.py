@@ -167,7 +167,8 @@ def killed(folder: Path, *memory: str) -> str:
     """Kill a run in the middle and give it again; `whole` is the result of one that was not killed."""
     output = folder / "out"
     process = subprocess.Popen(command(folder, "out", *memory))
-    if not wait_for_blocks(process, output, 2):
+    number = noted(folder / "whole")["blocks"]["number"]
+    if not wait_for_blocks(process, output, max(number // 2, 1)):
         return "too few blocks to kill a run in the middle; give a larger side"
     process.kill()
     process.wait()
@@ -177,7 +178,6 @@ def killed(folder: Path, *memory: str) -> str:
     while process.poll() is None:  # a block computed twice is noted twice
         again = max(again, sum(path.exists() and path.stat().st_mtime_ns != at for path, at in there.items()))
         time.sleep(0.01)
-    number = noted(output)["blocks"]["number"]
     return (
         f"killed with {len(there)} of {number} blocks done; {again} of them computed again; "
         f"{differing(output, folder / 'whole')} labels differ from those of the run that was not killed"

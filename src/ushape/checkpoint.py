@@ -1,7 +1,9 @@
 """The model file: weights and everything else a prediction needs, in one `model.safetensors`.
 
 The header of a safetensors file carries strings; ours carries one, under the key `ushape`: the JSON of
-`config.ModelHeader`. Nothing is ever unpickled. Equal networks with equal headers give equal bytes.
+`config.ModelHeader`. One tensor may be no weight: tiles of the training images, normalised, on which a
+prediction quantises the network for int8. Nothing is ever unpickled. Equal networks with equal headers and
+tiles give equal bytes.
 """
 
 import hashlib
@@ -11,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -23,10 +26,15 @@ from ushape.io import read_tensors, written_beside
 from ushape.models import EncoderUNet, Ensemble, Network, UNet, build
 
 FORMAT = "ushape/1"
+TILES = "int8.tiles"
+"""Name of the tensor that is no weight; no part of a network is called so."""
+
+Array = np.ndarray[Any, Any]
+
 _FIX = "give a file that `ushape train` wrote, unchanged"
 
 
-def save_model(path: str | Path, network: nn.Module, header: ModelHeader) -> None:
+def save_model(path: str | Path, network: nn.Module, header: ModelHeader, tiles: Array | None = None) -> None:
     """Write a model file, whole or not at all.
 
     Parameters
@@ -37,6 +45,8 @@ def save_model(path: str | Path, network: nn.Module, header: ModelHeader) -> Non
         The network `header.architecture` and `header.members` describe; weights are stored as they are.
     header : ModelHeader
         Architecture, normalisation, classes, post-processing, provenance.
+    tiles : ndarray, shape (N, C, h, w), optional
+        What the network is quantised on for int8; see `predict.typical_tiles.tiles_to_keep`.
 
     Raises
     ------
@@ -44,6 +54,8 @@ def save_model(path: str | Path, network: nn.Module, header: ModelHeader) -> Non
         If the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if tiles is not None:
+        tensors[TILES] = torch.from_numpy(np.ascontiguousarray(tiles))
     text = json.dumps(header.model_dump(mode="json"), sort_keys=True)
     with written_beside(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, metadata={"ushape": text}))
@@ -80,8 +92,24 @@ def load_model(path: str | Path, *, encoder: nn.Module | None = None) -> tuple[N
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
     network = _network_of(header, encoder)
+    tensors.pop(TILES, None)
     _load_weights(path, network, tensors)
     return network.eval(), header
+
+
+def read_tiles(path: str | Path) -> Array | None:
+    """Read the tiles that a model file keeps, (N, C, h, w) float16; None if it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            return file.get_tensor(TILES) if TILES in file.keys() else None  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
 
 
 def join_models(
@@ -141,7 +169,8 @@ def join_models(
             **(changes or {}),
         }
     )
-    save_model(path, ensemble, header)
+    tiles = [found for model in models if (found := read_tiles(model)) is not None]
+    save_model(path, ensemble, header, np.concatenate(tiles)[:: len(tiles)] if tiles else None)
     return header
 
 

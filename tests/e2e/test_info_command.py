@@ -15,6 +15,12 @@ def test_a_trained_model_is_certified(trained: Path, ushape) -> None:
     assert done.stdout.endswith("tiles equal the whole image\n")
 
 
+def test_info_tells_of_pieces_of_training_images(trained: Path, ushape) -> None:
+    done = ushape("info", trained / "model.safetensors")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\npieces of training images, kept to be quantised on: 8, 380 x 380 px\n" in done.stdout
+
+
 def test_a_model_that_fails_ends_with_status_1(trained: Path, ushape, tmp_path: Path) -> None:
     network, header = load_model(trained / "model.safetensors")
     torch.nn.init.constant_(network.score.bias, torch.nan)

@@ -10,7 +10,7 @@ from ushape.backends import PyTorchBackend
 from ushape.config import Calibration
 from ushape.models import UNet
 from ushape.predict.averaging import Average
-from ushape.predict.segmentation import tile_probabilities
+from ushape.predict.probabilities import tile_probabilities
 from ushape.tiling import plan_tiles, run_tiled
 from ushape.weight_map.on_device import targets
 

@@ -11,7 +11,7 @@ from test_tiled_equals_whole import DEPTHS, image_of, network, relative_differen
 from ushape.backends import PyTorchBackend
 from ushape.config import UNCALIBRATED
 from ushape.predict.averaging import AVERAGED, AVERAGES, D4, Average
-from ushape.predict.segmentation import tile_probabilities
+from ushape.predict.probabilities import tile_probabilities
 from ushape.tiling import plan_tiles, run_tiled
 
 # The square's transforms in torch's words, none of which `averaging` uses, and how each is undone.

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from ushape import UNet
-from ushape.checkpoint import load_model, model_hash, read_header, save_model
+from ushape.checkpoint import load_model, model_hash, read_header, read_tiles, save_model
 from ushape.config import ClassInfo, ModelHeader, UNetConfig
 from ushape.errors import CheckpointError
 
@@ -63,6 +64,18 @@ def test_equal_models_give_equal_bytes(model: Path, tmp_path: Path) -> None:
     save_model(again, network(), HEADER)
     assert model_hash(model) == model_hash(again)
     assert model.read_bytes() == again.read_bytes()
+
+
+def test_tiles_are_kept_beside_the_weights(model: Path, tmp_path: Path) -> None:
+    tiles = np.random.default_rng(0).standard_normal((3, 2, 20, 28)).astype(np.float16)
+    path = tmp_path / "with-tiles.safetensors"
+    save_model(path, network(), HEADER, tiles)
+    np.testing.assert_array_equal(read_tiles(path), tiles)
+    assert read_tiles(model) is None
+    loaded, header = load_model(path)
+    assert header == HEADER
+    for name, tensor in load_model(model)[0].state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
 
 
 def test_nothing_is_left_beside_the_file(model: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import dask
 import numpy as np
@@ -25,6 +26,7 @@ from ushape.errors import ConfigError, ImageFormatError
 from ushape.io import read_image, read_labels
 from ushape.predict import files, predict_files
 from ushape.predict.targets import aside
+from ushape.predict.whole import predict_aside
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 
@@ -282,10 +284,44 @@ def test_a_worker_that_is_killed_leaves_nothing_in_the_way(model, grey, tmp_path
 
 
 def write_half_and_die(settings, path, targets):
-    hidden = aside(targets)
+    hidden = aside(targets, settings.command)
     hidden["classes"].parent.mkdir(parents=True, exist_ok=True)
     hidden["classes"].write_bytes(b"half")
     os._exit(1)
+
+
+def test_what_a_killed_command_left_in_hand_is_taken_away(model, grey, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    left = tmp_path / "out" / ".a.in-hand-0123abcd" / "a_instances.tif"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    with local_cluster(1) as cluster:
+        predict_files(model, [tmp_path / "a.tif"], tmp_path / "out", cluster=cluster, **FP32)
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == ["a.json", "a_classes.tif"]
+
+
+def test_a_task_that_outlives_its_command_does_not_meet_the_next(model, grey, tmp_path, monkeypatch):
+    """Its results are another command's business, whenever they come."""
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+
+    def late(settings, path, targets, *more):
+        record = predict_aside(settings, path, targets, *more)
+        outlived = replace(settings, command="earlier")
+        hidden = aside({**targets, "instances": tmp_path / "out" / "a_instances.tif"}, outlived.command)
+        hidden["instances"].parent.mkdir()
+        hidden["instances"].write_bytes(b"of an earlier command")
+        return record
+
+    monkeypatch.setattr("ushape.predict.whole.predict_aside", late)
+    predict_files(model, [tmp_path / "a.tif"], tmp_path / "out", **FP32)
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == [
+        ".a.in-hand-earlier",
+        "a.json",
+        "a_classes.tif",
+    ]
+    monkeypatch.undo()
+    predict_files(model, [tmp_path / "a.tif"], tmp_path / "out", overwrite=True, **FP32)
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == ["a.json", "a_classes.tif"]
 
 
 def test_results_that_are_not_to_be_seen_here_are_missed(two, model, grey, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from small_model import make_model
 
 from ushape import Segmenter, UNet
 from ushape.backends import PyTorchBackend
-from ushape.checkpoint import join_models, load_model, model_hash, read_header, save_model
+from ushape.checkpoint import join_models, load_model, model_hash, read_header, read_tiles, save_model
 from ushape.cli.info import _describe
 from ushape.config import ModelHeader, Normalization, Postprocessing
 from ushape.errors import ConfigError, ShapeError
@@ -143,5 +143,13 @@ def test_a_file_of_one_network_has_one_member(tmp_path: Path) -> None:
 
 def test_info_says_how_many_networks_there_are(tmp_path: Path) -> None:
     header = join_models(written(tmp_path, 2), tmp_path / "joined.safetensors")
-    assert "members: 2 networks as drawn below" in _describe(header)
-    assert "members" not in _describe(read_header(tmp_path / "0.safetensors"))
+    assert "members: 2 networks as drawn below" in _describe(header, None)
+    assert "members" not in _describe(read_header(tmp_path / "0.safetensors"), None)
+
+
+def test_joined_models_keep_tiles_of_each_as_many_as_one(tmp_path: Path) -> None:
+    paths = written(tmp_path, 3)
+    for number, path in enumerate(paths[:2]):  # the third has none
+        save_model(path, *load_model(path), np.full((4, 1, 20, 20), number, np.float16))
+    join_models(paths, tmp_path / "joined.safetensors")
+    assert read_tiles(tmp_path / "joined.safetensors")[:, 0, 0, 0].tolist() == [0, 0, 1, 1]

@@ -390,6 +390,32 @@ def test_feature_maps_make_room_for_objects(wider):
     assert int(done.stdout) > 50_000_000
 
 
+AGAIN = """
+import numpy as np
+from ushape import Segmenter
+from ushape.backends import resident_memory
+segmenter = Segmenter.load({model!r}, device="cpu")
+image = np.random.default_rng(0).integers(0, 256, (1000, 1000), dtype=np.uint8)
+backend = segmenter.backend("fp32")
+limit = resident_memory() + backend.fixed_bytes + 150_000_000
+for _ in range(3):
+    result = segmenter(image, "fp32", limit)
+    result.classes
+    print(result.plan.input[0] * result.plan.input[1])
+    del result
+"""
+
+
+@pytest.mark.skipif(not openvino_pays(), reason="PyTorch keeps no feature maps")
+def test_maps_of_an_image_take_no_memory_from_the_next(wider):
+    script = AGAIN.format(model=str(wider))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, *others = map(int, done.stdout.split())
+    assert 500**2 < first < 1000**2, "the memory decides"
+    # Pixels of a tile; what one image leaves behind beside maps takes some megabytes.
+    assert all(0.8 * first <= pixels <= 1.2 * first for pixels in others)
+
+
 def test_fp64_leaves_the_network_alone(grey):
     network, header = make_model()
     Segmenter(network, header, device="cpu")(grey, "fp64").compute()

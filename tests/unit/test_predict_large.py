@@ -195,6 +195,7 @@ def test_a_run_whose_parts_took_too_much_memory_goes_on(model, grey, tmp_path, s
     (result,) = predict_files(model, [path], tmp_path / "out", **words, **FP32)
     blocks_of = result.report["blocks"]
     assert blocks_of["kept_of_an_interrupted_run"] == blocks_of["number"] > 4
+    assert result.report["megapixels_per_s"] == 0, "none was computed in these seconds"
 
 
 def test_a_stack_is_normalised_and_numbered_plane_by_plane(model, grey, tmp_path, small_blocks, monkeypatch):

@@ -19,10 +19,10 @@ from ushape.instances import instances
 from ushape.io import LargeImage, read_labels
 from ushape.models import EncoderUNet
 from ushape.predict import block_planning, files, predict_files, scaled_image, targets
+from ushape.predict.probabilities import most_probable_kinds
 from ushape.predict.resampling import resampled
 from ushape.predict.scaled_image import ScaledImage
 from ushape.predict.scaling import scaled_size
-from ushape.predict.segmentation import most_probable_kinds
 from ushape.tiling import read_mirrored
 
 FP32 = {"precision": "fp32", "device": "cpu"}

@@ -259,7 +259,9 @@ def test_a_frame_that_is_interrupted_leaves_no_folder(model, sequences, monkeypa
     monkeypatch.setattr(whole, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         predict_files(model, [sequences / "01"], sequences / "out", layout="ctc", **FP32)
-    assert [path.name for path in seen] == [".mask000.in-hand", "mask000.tif"], "no result has its name yet"
+    folder, file = seen
+    assert folder.name.startswith(".mask000.in-hand-"), "no result has its name yet"
+    assert file.name == "mask000.tif"
     assert not (sequences / "out").exists()
 
 

@@ -27,15 +27,15 @@ def info(
     if certify:
         _certify(model, size, quiet)
         return
-    from ushape.checkpoint import read_header
+    from ushape.checkpoint import read_header, read_tiles
     from ushape.config import EncoderUNetConfig, UNetConfig
     from ushape.models.encoder_summary import draw_encoder
     from ushape.models.summary import draw
 
     header = None if model is None else read_header(model)
     architecture = UNetConfig() if header is None else header.architecture
-    if header is not None:
-        show(_describe(header), quiet)
+    if header is not None and model is not None:
+        show(_describe(header, read_tiles(model)), quiet)
     if isinstance(architecture, EncoderUNetConfig):
         show(draw_encoder(architecture), quiet)  # any size is valid, none needs to be drawn
         return
@@ -64,7 +64,11 @@ def _certify(model: Path | None, size: int | None, quiet: bool) -> None:
         sys.exit(1)
 
 
-def _describe(header: Any) -> str:
+def _describe(header: Any, tiles: Any) -> str:
     members = f"members: {header.members} networks as drawn below\n" if header.members > 1 else ""
     names = ", ".join(f"{index} {info.name}" for index, info in enumerate(header.classes))
-    return f"{header.name}\n{members}classes: {names}\nnormalization: {header.normalization.kind}"
+    pieces = "none" if tiles is None else f"{len(tiles)}, {tiles.shape[2]} x {tiles.shape[3]} px"
+    return (
+        f"{header.name}\n{members}classes: {names}\nnormalization: {header.normalization.kind}\n"
+        f"pieces of training images, kept to be quantised on: {pieces}"
+    )

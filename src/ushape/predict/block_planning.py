@@ -50,8 +50,13 @@ def plan_blocks(
         If the memory is too small for the smallest tile.
     """
     file, channels = image.image, max(header.architecture.classes, 2)
+    is_apart = backend.device.type == "cuda"  # has memory of its own, in which only the tile lies
+    resident = 0 if is_apart else resident
     budget = backend.available_memory() / 2 if max_memory is None else max_memory - resident
     room = budget - backend.fixed_bytes - _bytes_to_read(image)
+    for_tile = (1 - _SHARE_OF_BLOCKS) * room
+    if is_apart:
+        for_tile, room = budget - backend.fixed_bytes, available_memory() / 2 - _bytes_to_read(image)
     foreground = how is not None and how.split == "probability"
     per_pixel = _bytes_per_pixel(image, channels, how, foreground=foreground)
     side = int((_SHARE_OF_BLOCKS * max(room, 0) / per_pixel) ** 0.5)
@@ -65,7 +70,7 @@ def plan_blocks(
         channels=channels,
         is_stack=file.is_stack,
         scale=image.scale,
-        **_cut(image, backend, side, (1 - _SHARE_OF_BLOCKS) * room),
+        **_cut(image, backend, side, for_tile),
         precision=cast(Precision, backend.precision),
         device=str(backend.device),
         engine=backend.engine,

@@ -23,8 +23,8 @@ from ushape.instances import kinds_of
 from ushape.io import LargeImage, open_levels, write_json, written_chunks
 from ushape.predict.averaging import Average
 from ushape.predict.blocks import BlockPlan
+from ushape.predict.probabilities import most_probable, most_probable_kinds, tile_probabilities
 from ushape.predict.scaled_image import ScaledImage
-from ushape.predict.segmentation import most_probable, most_probable_kinds, tile_probabilities
 from ushape.predict.segmenter import Segmenter, loaded
 from ushape.predict.typical_tiles import typical_windows
 from ushape.tiling import Span, run_block
@@ -193,7 +193,7 @@ def compute_stored_block(model: str, source: str, folder: str, run: str, number:
 def backend_for(
     segmenter: Segmenter, precision: Precision, image: ScaledImage, normalization: Sequence[Normalization]
 ) -> Backend:
-    """What computes this image; in int8 it is made for it."""
+    """What computes this image; in int8 it is made for it if the model keeps no tiles."""
     tiles = partial(typical_windows, image, normalization, segmenter.network.geometry)
     return segmenter.backend(precision, tiles, (image.image.identity, image.scale))
 

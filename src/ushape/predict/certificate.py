@@ -96,7 +96,7 @@ def certify(
 
     Parameters
     ----------
-    model : path, UNet or Ensemble
+    model : path, Network
         A model file or a network, which is put into evaluation mode.
     seed : int
         Of images, sizes and values, >= 0. Equal seeds draw the same images in the same order.

@@ -1,5 +1,6 @@
 """Files in, files out: what `ushape predict` does."""
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +23,15 @@ from ushape.predict.settings import Settings
 from ushape.predict.targets import (
     OF_OBJECTS,
     Targets,
+    drop,
+    drop_all,
     find_inputs,
     is_unfinished,
     require_free,
     require_one_image_each,
     targets_of,
 )
-from ushape.predict.whole import drop, predict_aside, predict_whole, take
+from ushape.predict.whole import predict_aside, predict_whole, take
 
 Progress = Callable[[int, int, str], None]
 
@@ -206,6 +209,7 @@ def predict_files(
         average=average,
         average_of=average_of,
         overwrite=overwrite,
+        command=secrets.token_hex(4),
     )
     kept = {}
     if resume:
@@ -218,6 +222,7 @@ def predict_files(
     results = {path: FileResult(path, targets[path], record, is_kept=True) for path, record in kept.items()}
     left = {path: one for path, one in targets.items() if path not in kept}
     with output_folder(folder):
+        drop_all(targets.values())
         for result in results.values():
             (finished or _nothing)(result)
         for path, record in _records(settings, left, large, memory, cluster, progress):
@@ -264,13 +269,13 @@ def _records_of_workers(
     tasks = [(elsewhere, path.absolute(), absolute[path]) for path in paths]
     try:
         for done, (number, record) in enumerate(cluster.run(predict_aside, tasks), start=1):
-            take(paths[number], absolute[paths[number]])
+            take(paths[number], absolute[paths[number]], settings.command)
             yield paths[number], record
             if progress is not None:
                 progress(done, len(paths), "images")
     finally:
         for path in paths:
-            drop(absolute[path])
+            drop(absolute[path], settings.command)
 
 
 def _for_workers(settings: Settings, cluster: Cluster) -> tuple[Settings, int]:

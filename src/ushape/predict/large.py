@@ -98,20 +98,23 @@ def predict_large(
     ImageFormatError, ShapeError, TilingError, OutputError
         See `Segmenter`; damaged pieces of the image are met when their block is computed.
     """
-    started, resident = time.perf_counter(), resident_memory()
+    started = time.perf_counter()
     segmenter, folder = loaded(settings.model, settings.identity, settings.device), unfinished(targets)
     with LargeImage(path) as image:
-        plan = _planned(settings, segmenter, image, targets, stated_memory, resident)
+        plan = _planned(settings, segmenter, image, targets, stated_memory)
         tiles = [plan.tiles(window, segmenter.network.geometry) for window in plan.windows]
-        kept, peak = _compute_missing(settings.model, path, plan, tiles, folder, cluster, progress)
+        missing, peak = _compute_missing(settings.model, path, plan, tiles, folder, cluster, progress)
+        segmenter.release_memory()  # objects need it next
         if not (folder / "whole.json").exists():
             memory = settings.max_memory if cluster is None else None  # that of a worker
             results, layout = folder / plan.run, settings.layout
             table = _finished(plan, results, image, segmenter.header, targets, layout, memory)
             record = _record(plan, results, tiles, image, segmenter, table, targets)
             record["model"] |= {"file": settings.model, "sha256": settings.identity}
-            record["blocks"] |= {"kept_of_an_interrupted_run": kept}
-            record |= speed(plan.planes * plan.height * plan.width, time.perf_counter() - started)
+            record["blocks"] |= {"kept_of_an_interrupted_run": len(plan) - len(missing)}
+            windows = [plan.place(number)[1] for number in missing]
+            pixels = sum((y.stop - y.start) * (x.stop - x.start) for y, x in windows)
+            record |= speed(pixels, time.perf_counter() - started)
             record["peak_memory_bytes"] = max(record["peak_memory_bytes"], peak)
             write_json(folder / "whole.json", record)
     move(folder / plan.run, targets)
@@ -126,7 +129,6 @@ def _planned(
     image: LargeImage,
     targets: Targets,
     stated_memory: int | None,
-    resident: int,
 ) -> BlockPlan:
     """Plan of the unfinished run, if it is the same one, or that of a new one, which is begun."""
     header, how = segmenter.header, None
@@ -148,18 +150,21 @@ def _planned(
     }
     plan = None if settings.overwrite else _stored_plan(targets, same, stated_memory)
     if plan is None:
-        require_readable(image, settings.max_memory, resident)
+        segmenter.release_memory()  # what is kept for tiles of an earlier image is free for these
+        require_readable(image, settings.max_memory, resident_memory())
         seen = ScaledImage(image, scale)
         normalization = normalizations_of(seen, header)
+        backend = backend_for(segmenter, settings.precision, seen, normalization)
+        backend.release_memory()  # in int8 it may have been made just now
         plan = plan_blocks(
             seen,
-            backend_for(segmenter, settings.precision, seen, normalization),
+            backend,
             header,
             normalization,
             same,
             settings.max_memory,
             pixel_size_um=size_um,
-            resident=resident,
+            resident=resident_memory(),
             how=how,
             probabilities="probabilities" in targets,
         )
@@ -168,8 +173,8 @@ def _planned(
 
 
 def _computing(segmenter: Segmenter, asked: Precision) -> dict[str, str]:
-    """What computes, as far as it is known before the image is read, from which int8 is made."""
-    if asked == "int8":
+    """What computes, as far as it is known before the image is read, for which int8 may have to be made."""
+    if asked == "int8" and segmenter.tiles is None:
         return {"precision": asked}
     backend = segmenter.backend(asked)
     return {"precision": backend.precision, "engine": backend.engine, "device": str(backend.device)}
@@ -216,8 +221,8 @@ def _compute_missing(
     folder: Path,
     cluster: Cluster | None,
     progress: Callable[[int, int], None] | None,
-) -> tuple[int, int]:
-    """Compute the blocks that are missing; return how many were there, and the memory of workers."""
+) -> tuple[list[int], int]:
+    """Compute the blocks that are missing; return their numbers, and the memory of workers."""
     there, peak = done_blocks(folder / plan.run), 0
     missing = [number for number in range(len(plan)) if number not in there]
     per_block = [len(rows) * len(columns) for rows, columns in tiles] * plan.planes
@@ -245,7 +250,7 @@ def _compute_missing(
         if not done_blocks(folder / plan.run):  # nothing to go on with
             clear(folder)
         raise
-    return len(there), peak
+    return missing, peak
 
 
 def _finished(

@@ -5,26 +5,26 @@ All of it is equal to one pass over the whole image.
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ushape import pictures
 from ushape.backends import Backend, available_memory, resident_memory
-from ushape.config import UNCALIBRATED, Calibration, ModelHeader, Postprocessing
+from ushape.config import ModelHeader, Postprocessing
 from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
 from ushape.io import Image
 from ushape.predict.averaging import NO_AVERAGE, Average
+from ushape.predict.probabilities import most_probable, most_probable_kinds, tile_probabilities
 from ushape.predict.resampling import resampled
 from ushape.predict.scaling import Scale, in_words, postprocessing_at, scaled_size
 from ushape.tiling import TilePlan, plan_for_memory, run_tiled
 
 Array = np.ndarray[Any, Any]
+
+_ALL_MEMORY = 1e18
 
 
 class Segmentation:
@@ -270,18 +270,24 @@ class Segmentation:
         if self._is_scaled:  # the plane and its probabilities at both sizes, and what one axis gives
             beside += 4 * channels * height * max(width, size[1]) + 8 * self._channels * math.prod(size)
         is_apart = backend.device.type == "cuda"  # has memory of its own, in which only the tile lies
-        resident = 0 if is_apart else resident_memory()
-        budget = backend.available_memory() / 2 if max_memory is None else max_memory - resident
-        if self._is_scaled:
-            self._require_memory(beside, available_memory() / 2 if is_apart else budget)
-        return plan_for_memory(
-            height,
-            width,
-            backend.geometry,
-            backend.bytes_per_input_pixel,
-            budget - backend.fixed_bytes - (0 if is_apart else beside),
-            largest=backend.largest_tile,
-        )
+
+        def budget() -> float:
+            resident = 0 if is_apart else resident_memory()
+            return backend.available_memory() / 2 if max_memory is None else max_memory - resident
+
+        def cut(room: float) -> TilePlan:
+            per_pixel, largest = backend.bytes_per_input_pixel, backend.largest_tile
+            return plan_for_memory(height, width, backend.geometry, per_pixel, room, largest=largest)
+
+        taken = backend.fixed_bytes + (0 if is_apart else beside)
+        plan = cut(_ALL_MEMORY)
+        needed = taken + math.prod(plan.input) * backend.bytes_per_input_pixel
+        if self._is_scaled or needed > budget():
+            backend.release_memory()  # what is kept for tiles of an earlier image is free for these
+            if self._is_scaled:
+                self._require_memory(beside, available_memory() / 2 if is_apart else budget())
+            plan = cut(budget() - taken)
+        return plan
 
     def _require_memory(self, needed: float, free: float) -> None:
         if needed > free:
@@ -305,57 +311,6 @@ class Segmentation:
     def _like_image(self, results: Array | None) -> Array:
         assert results is not None
         return results if self.image.is_stack else results[0]
-
-
-def tile_probabilities(tile: Array, backend: Backend, average: Average, calibration: Calibration) -> Array:
-    """Probabilities (C, h, w) of what a tile gives, averaged, of an image in memory or of a block."""
-    softmax = partial(probabilities_of, calibration=calibration)
-    geometry = backend.geometry
-    whole_periods = 1 if geometry.margin else geometry.period
-    with torch.inference_mode():
-        seen = torch.from_numpy(np.ascontiguousarray(tile)).to(backend.device)
-        found: Array = average.probabilities(seen, backend.logits, softmax, whole_periods).cpu().numpy()
-    return found
-
-
-def probabilities_of(logits: Tensor, calibration: Calibration = UNCALIBRATED) -> Tensor:
-    """Probability of each class from the logits of a network.
-
-    Parameters
-    ----------
-    logits : Tensor of float, shape (K, ...)
-    calibration : Calibration
-        Of the model: temperature and, where it was trained for areas, a bias per class.
-
-    Returns
-    -------
-    Tensor of float, shape (K, ...); (2, ...) for K = 1
-        Softmax over K classes (Ronneberger 2015, section 3) of logits / temperature + bias; for K = 1 the
-        sigmoid p as (1 - p, p).
-    """
-    if len(logits) == 1:  # sigmoid(x) is the softmax of (0, x)
-        logits = torch.cat([torch.zeros_like(logits), logits])
-    if calibration.temperature != 1:
-        logits = logits / calibration.temperature
-    if calibration.class_bias:
-        bias = torch.tensor(calibration.class_bias, dtype=logits.dtype, device=logits.device)
-        logits = logits + bias.reshape(-1, *[1] * (logits.ndim - 1))
-    return logits.softmax(0)
-
-
-def most_probable(plane: Array) -> Array:
-    """Most probable class of each pixel, of equal ones the first, from probabilities (C, H, W): uint8."""
-    if len(plane) == 2:  # a fortieth of the time
-        return (plane[1] > plane[0]).astype(np.uint8)  # type: ignore[no-any-return]
-    return plane.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
-
-
-def most_probable_kinds(plane: Array) -> Array | None:
-    """Foreground class of each pixel, from probabilities (C, H, W); None if there is but one.
-
-    With two classes all objects are of class 1, also where the threshold is below a half.
-    """
-    return (plane[1:].argmax(0) + 1).astype(np.uint8) if len(plane) > 2 else None
 
 
 def _numbered_on(planes: list[Array]) -> Array:

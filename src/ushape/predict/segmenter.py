@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from ushape.backends import Backend, Engine, Precision, find_device, find_precision, start
-from ushape.checkpoint import load_model, model_hash
+from ushape.checkpoint import load_model, model_hash, read_tiles
 from ushape.config import ModelHeader, PixelSize, parse_bytes
 from ushape.errors import CheckpointError
 from ushape.io import Image, read_image
@@ -31,7 +31,7 @@ class Segmenter:
 
     Parameters
     ----------
-    network : UNet or Ensemble
+    network : Network
         Put into evaluation mode and moved to the device.
     header : ModelHeader
         Normalisation, classes and post-processing.
@@ -40,6 +40,9 @@ class Segmenter:
     engine : {"auto", "pytorch", "openvino"}
         What computes the network. "auto": OpenVINO on a CPU it is fast on, else PyTorch; the two agree
         within 1e-5 of the largest logit. OpenVINO does not see weights that change after its first use.
+    tiles : ndarray, shape (N, C, h, w), optional
+        Normalised grey values of a valid size, on which the network is quantised for "int8", once. None: for
+        each image anew, on tiles of its own.
 
     Raises
     ------
@@ -55,9 +58,16 @@ class Segmenter:
     """
 
     def __init__(
-        self, network: Network, header: ModelHeader, *, device: str = "auto", engine: Engine = "auto"
+        self,
+        network: Network,
+        header: ModelHeader,
+        *,
+        device: str = "auto",
+        engine: Engine = "auto",
+        tiles: Array | None = None,
     ) -> None:
         self.network, self.header, self.device, self.engine = network, header, device, engine
+        self.tiles = tiles
         self._backends: dict[str, Backend] = {}
         self._for_int8: tuple[Any, Backend] | None = None
 
@@ -85,7 +95,8 @@ class Segmenter:
         CheckpointError
             If the file is not a model or is damaged.
         """
-        return cls(*load_model(model, encoder=encoder), device=device, engine=engine)
+        network, header = load_model(model, encoder=encoder)
+        return cls(network, header, device=device, engine=engine, tiles=read_tiles(model))
 
     def __call__(
         self,
@@ -110,7 +121,7 @@ class Segmenter:
             else a stack, unless `axes` says otherwise.
         precision : {"auto", "fp32", "bf16", "int8", "fp64"}
             "auto": bf16 where the device multiplies it itself, else fp32. "int8", on a CPU: the network is
-            quantised on tiles of this image.
+            quantised on the tiles kept with the model, or else on tiles of this image.
         max_memory : int or str, optional
             Bytes, or words such as "4GB", that the process (on a GPU: one tile) may take. Half of what is
             available if not given.
@@ -154,7 +165,8 @@ class Segmenter:
         if size is not None:
             opened = replace(opened, pixel_size_um=size)
         mean = Average(average, average_of)
-        content = hashlib.sha256(opened.array.tobytes()).digest() if precision == "int8" else b""
+        is_made_for_it = precision == "int8" and self.tiles is None
+        content = hashlib.sha256(opened.array.tobytes()).digest() if is_made_for_it else b""
         tiles = partial(self._typical_tiles, opened, factors)
         backend = self.backend(precision, tiles, (content, opened.array.shape, factors))
         return Segmentation(opened, self.header, backend, budget, progress, factors, how, mean)
@@ -162,24 +174,31 @@ class Segmenter:
     def backend(
         self, precision: Precision = "auto", tiles: Callable[[], list[Array]] = list, image: Any = None
     ) -> Backend:
-        """What computes the network in this precision; made once, in int8 for each image.
+        """What computes the network in this precision; made once, in int8 without kept tiles for each image.
 
         Parameters
         ----------
         precision : {"auto", "fp32", "bf16", "int8", "fp64"}
         tiles : callable
-            Gives the tiles that "int8" is quantised on; see `OpenVINOBackend`.
+            Gives the tiles of an image that "int8" is quantised on if none are kept; see `OpenVINOBackend`.
         image : object
             What tells the image that they come from.
         """
-        if precision == "int8":
+        if precision == "int8" and self.tiles is None:
             if self._for_int8 is None or self._for_int8[0] != image:
                 self._for_int8 = image, self._start(precision, tiles())
             return self._for_int8[1]
         decided = find_precision(precision, find_device(self.device))
         if decided not in self._backends:
-            self._backends[decided] = self._start(precision, [])
+            kept = self.tiles if decided == "int8" and self.tiles is not None else ()
+            self._backends[decided] = self._start(precision, [tile.astype(np.float32) for tile in kept])
         return self._backends[decided]
+
+    def release_memory(self) -> None:
+        """Give back what is kept of this machine's memory for the next tile; see `Backend`."""
+        made = [self._for_int8[1]] if self._for_int8 else []
+        for backend in (*self._backends.values(), *made):
+            backend.release_memory()
 
     def _start(self, precision: Precision, tiles: list[Array]) -> Backend:
         return start(self.network, self.device, precision, engine=self.engine, tiles=tiles)

@@ -20,6 +20,8 @@ class Settings:
         See `predict_files`.
     changes : mapping
         Settings of `Postprocessing` that replace those of the model.
+    command : str
+        What tells this call from others: a task that outlives its command writes into a folder of its own.
     """
 
     model: str
@@ -34,3 +36,4 @@ class Settings:
     average: str
     average_of: str
     overwrite: bool
+    command: str

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _ENDINGS = {
 _STORES = ("classes", "probabilities", "instances")
 """Results that are OME-Zarr if the image is."""
 _LARGEST_CTC_ID = 65535
+_IN_HAND = ".in-hand-"
 _OUR_PICTURES = ("_classes", "_probabilities", "_instances", "_overlay")
 
 Targets = dict[str, Path]
@@ -100,10 +101,24 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def aside(targets: Targets) -> Targets:
-    """Names in a hidden folder beside the results, for a process that may be killed while it writes."""
-    folder = targets["json"].with_name(f".{targets['json'].stem}.in-hand")
+def aside(targets: Targets, command: str) -> Targets:
+    """Names in a hidden folder of a command beside the results, for a process that may be killed."""
+    folder = targets["json"].with_name(f".{targets['json'].stem}{_IN_HAND}{command}")
     return {kind: folder / target.name for kind, target in targets.items()}
+
+
+def drop(targets: Targets, command: str) -> None:
+    """Take away what a process left aside that did not come to its end."""
+    shutil.rmtree(aside(targets, command)["json"].parent, ignore_errors=True)
+
+
+def drop_all(targets: Iterable[Targets]) -> None:
+    """Take away what earlier commands left aside of these results."""
+    hidden = {one["json"].with_name(f".{one['json'].stem}") for one in targets}
+    for folder in {path.parent for path in hidden}:
+        for path in folder.glob(f".*{_IN_HAND}*"):
+            if path.with_name(path.name.rpartition(_IN_HAND)[0]) in hidden:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def move(folder: Path, targets: Targets) -> None:

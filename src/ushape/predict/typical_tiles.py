@@ -1,4 +1,8 @@
-"""Tiles that stand for an image: what a network is quantised on."""
+"""Tiles that stand for all pixels to come: what a network is quantised on.
+
+A model file keeps some of the training images, so that the network is quantised once. To a model without
+them each image gives its own, for which it is then quantised.
+"""
 
 from collections.abc import Sequence
 from math import ceil
@@ -7,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ushape.config import ModelHeader, Normalization
+from ushape.data import Sample
 from ushape.geometry import Geometry
 from ushape.predict.resampling import resampled
 from ushape.predict.scaled_image import ScaledImage
@@ -18,6 +23,37 @@ Array = np.ndarray[Any, Any]
 KEEP = 192
 """Pixels a tile keeps, at most, along each axis."""
 MOST_PER_AXIS, MOST_PLANES = 4, 4
+
+KEPT = 8
+"""Tiles in a model file."""
+LARGEST_KEPT = 384
+"""Pixels along each side of those, at most: 2.3 MB for a channel."""
+
+
+def tiles_to_keep(samples: Sequence[Sample], normalization: Normalization, geometry: Geometry) -> Array:
+    """Cut tiles out of training images for the model file: the same ones for the same images.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Training images; some of them are taken, evenly spread.
+    normalization : Normalization
+    geometry : Geometry
+        Of the network.
+
+    Returns
+    -------
+    ndarray of float16, shape (8, C, h, w)
+        Normalised, of a valid size of the network, at random places.
+    """
+    smaller, smallest = geometry.nearest_valid_sizes(LARGEST_KEPT)
+    side, rng, tiles = smaller or smallest, np.random.default_rng(0), []
+    for number in range(KEPT):
+        image = normalization.apply(samples[number * len(samples) // KEPT].image)
+        top, left = (int(rng.integers(max(length - side, 0) + 1)) for length in image.shape[1:])
+        tiles.append(read_mirrored(image, top, top + side, left, left + side))
+    largest = np.finfo(np.float16).max
+    return np.stack(tiles).clip(-largest, largest).astype(np.float16)
 
 
 def typical_tiles(planes: Array, header: ModelHeader, scale: Scale, geometry: Geometry) -> list[Array]:

@@ -29,6 +29,7 @@ from ushape.predict.targets import (
     OF_OBJECTS,
     Targets,
     aside,
+    drop,
     replace,
     require_frame_numbers,
     require_replaceable,
@@ -65,9 +66,9 @@ def predict_whole(
     with output_folder(targets["json"].parent):
         try:
             record = predict_aside(settings, path, targets, progress)
-            take(path, targets)
+            take(path, targets, settings.command)
         finally:
-            drop(targets)
+            drop(targets, settings.command)
     return record
 
 
@@ -76,8 +77,8 @@ def predict_aside(
 ) -> dict[str, Any]:
     """Do the same under other names, which `take` then changes: a process may be killed at any time."""
     started = time.perf_counter()
-    hidden = aside(targets)
-    drop(targets)  # of a process that was killed
+    hidden = aside(targets, settings.command)
+    shutil.rmtree(hidden["json"].parent, ignore_errors=True)  # of a worker that died
     segmenter = loaded(settings.model, settings.identity, settings.device)
     segmentation = segmenter(
         read_image(path),
@@ -102,7 +103,7 @@ def predict_aside(
     return record
 
 
-def take(path: Path, targets: Targets) -> None:
+def take(path: Path, targets: Targets, command: str) -> None:
     """Give results of `predict_aside` their names, the record last.
 
     Raises
@@ -112,7 +113,7 @@ def take(path: Path, targets: Targets) -> None:
     OutputError
         If a folder has the name of one of them; then all stay away.
     """
-    hidden = aside(targets)
+    hidden = aside(targets, command)
     if not hidden["json"].exists():
         raise ConfigError(
             f"results of {path} that a worker wrote are not to be seen here; workers must see the folder of "
@@ -124,11 +125,6 @@ def take(path: Path, targets: Targets) -> None:
     for kind, target in sorted(targets.items(), key=lambda item: item[0] == "json"):
         replace(hidden[kind], target)
     hidden["json"].parent.rmdir()
-
-
-def drop(targets: Targets) -> None:
-    """Take away what was left by a process that did not come to its end."""
-    shutil.rmtree(aside(targets)["json"].parent, ignore_errors=True)
 
 
 def _record(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]:
