@@ -4,7 +4,8 @@
 
 Trains the same run again and again on ISBI 2012 and prints the SHA-256 of `model.safetensors`. The last rows
 need not agree: another number of threads, and two processes instead of one, on DSB 2018, whose images are
-small enough for two tiles in a step; of these the largest difference of a weight is printed.
+small enough for two tiles in a step of a network of depth 3; of these the largest difference of a weight is
+printed.
 """
 
 import argparse
@@ -28,12 +29,16 @@ from machine import DATA, circumstances
 from ushape import UNet
 from ushape.checkpoint import save_model
 from ushape.config import ClassInfo, ModelHeader, UNetConfig
+from ushape.training import FAST
+from ushape.training.tiles import tile_size
 
 SPAWN = (
     "import multiprocessing; multiprocessing.set_start_method('{}'); "
     "from ushape.cli.entry import main; main()"
 )
 PACKAGES = ("ushape", "torch", "lightning", "numpy")
+DSB_IMAGE = (256, 320)
+"""Pixels of a typical image of DSB 2018; the shorter side decides the size of tiles."""
 USHAPE = [str(Path(sys.executable).with_name("ushape"))]
 
 
@@ -105,12 +110,17 @@ def difference(left: Path, right: Path) -> float:
 
 def starting_point(path: Path, norm: Literal["batch"] | None) -> Path:
     """A narrow network with fresh weights and without dropout, whose draws differ between processes."""
-    config = UNetConfig(width=8, norm=norm, dropout=0.0)
+    config = UNetConfig(width=8, depth=3, norm=norm, dropout=0.0)
     classes = tuple(ClassInfo(name=n, value=i, color=(i, i, i)) for i, n in enumerate("ab"))
     torch.manual_seed(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     header = ModelHeader(name="start", architecture=config, classes=classes)
-    save_model(path, UNet.from_config(config), header)
+    network = UNet.from_config(config)
+    _, tiles = tile_size([DSB_IMAGE], FAST.tile, network.geometry)
+    assert tiles == 2, (
+        f"one process makes {tiles} tiles a step, two make 2: they would be different trainings"
+    )
+    save_model(path, network, header)
     return path
 
 

@@ -28,7 +28,7 @@ FROZEN = {
                 "--steps",
             ),
             *("--validation", "--folds", *READING, "--seed", "--device", "--workers", "--resume"),
-            *("--until", "--devices", "--nodes", "--pixel-size", "--precision"),
+            *("--until", "--devices", "--nodes", "--pixel-size", "--precision", "--no-int8-tiles"),
         ],
     ),
     "predict": (

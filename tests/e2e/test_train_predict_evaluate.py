@@ -1,6 +1,7 @@
 """Annotated images in, a model, segmentations and scores out: the commands one after the other."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -191,10 +192,11 @@ def wait_for(path: Path, process: "subprocess.Popen[Any]") -> None:
 
 
 @contextmanager
-def training(*words: object) -> Iterator["subprocess.Popen[str]"]:
+def training(*words: object, start_new_session: bool = False) -> Iterator["subprocess.Popen[str]"]:
     """`ushape train`, running."""
     command = [Path(sys.executable).with_name("ushape"), "train", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=start_new_session, **pipes) as process:
         try:
             yield process
         finally:
@@ -219,6 +221,24 @@ def test_an_interrupted_run_keeps_a_model_and_goes_on_to_the_same_bits(
     assert re.search(r"stopped .*after [0-9]+ steps; to go on: ushape train .* --resume$", line)
     resumed = ushape(*shlex.split(line.partition("ushape ")[2]))
     assert resumed.returncode == 0, resumed.stderr
+    assert_same_models(tmp_path / "run", straight)
+
+
+@pytest.mark.usefixtures("ctrl_c_at_its_default")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run_ends_it_as_one_to_the_first_does(
+    discs: Path, straight: Path, ushape, tmp_path: Path, number: signal.Signals
+) -> None:
+    words = [discs, "--output", tmp_path / "run", "--steps", 40, *SMALL, "--workers", 2]
+    with training(*words, start_new_session=True) as process:
+        wait_for(tmp_path / "run" / "validation", process)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert re.search(r"stopped .*after [0-9]+ steps; to go on: ushape train .* --resume\n", out)
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        os.killpg(process.pid, 0)
+    assert ushape("train", *words, "--resume").returncode == 0
     assert_same_models(tmp_path / "run", straight)
 
 

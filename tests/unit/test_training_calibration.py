@@ -7,7 +7,7 @@ import torch
 from ushape import metrics
 from ushape.config import IGNORE, UNCALIBRATED, Calibration
 from ushape.data import Sample
-from ushape.predict import segmentation
+from ushape.predict import probabilities as of_predictions
 from ushape.training import calibration
 from ushape.training.calibration import calibrated, fit, in_words
 
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 def probabilities_of(logits: Array, calibration: Calibration = UNCALIBRATED) -> Array:
-    return segmentation.probabilities_of(torch.from_numpy(logits), calibration).numpy()
+    return of_predictions.probabilities_of(torch.from_numpy(logits), calibration).numpy()
 
 
 def temperature_of(samples: list[Sample], probabilities: list[Array]) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ushape.errors import ConfigError
 from ushape.training import course
 from ushape.training.budget import Budget
 from ushape.training.course import Course
@@ -67,6 +68,16 @@ def test_a_stopped_run_with_none_left_is_finished_however_late_it_is(
     assert run.begin()
     assert run.done == [*first, ("finished", False), "saved"]
     assert run.course.state_dict()["ended"] == [None, 10.0, "score", float("inf"), False]
+
+
+def test_time_that_is_over_before_the_first_step_is_refused() -> None:
+    spent = Budget(None, 3.0, started=0.0, clock=lambda: 7.2)
+    run = Run(spent, Until(), step=0, best={}, result=False)
+    with pytest.raises(
+        ConfigError, match=r"^--time 3s was over before the first step: .* took 7 s; give more"
+    ):
+        run.begin()
+    assert not run.done, "nothing is kept of a network that has learned nothing"
 
 
 def test_what_had_ended_takes_no_step_unless_more_is_asked_for() -> None:

@@ -19,9 +19,10 @@ from ushape.errors import ConfigError, OutputError
 from ushape.training import FAST, TrainResult, train_folds
 from ushape.training import folds as training_folds
 from ushape.training.calibration import calibrated
+from ushape.training.fitting import fitted
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.scores import kind_of, score
-from ushape.training.tuning import object_diameter
+from ushape.training.tuning import object_diameter, untuned
 
 OPTIONS = {
     "steps": 2,
@@ -157,13 +158,14 @@ def test_the_processing_of_the_ensemble_is_tuned_out_of_fold() -> None:
     foreground[15:25, 28:30] = 0.55  # a bridge, above the usual threshold
     probability = np.stack([1 - foreground, foreground])
     balance = np.array([0.6, 3.0], np.float32)
-    fitted = training_folds._fitted([truth], [probability], "objects", balance)
-    assert fitted["class_bias"] == ()
+    start = untuned([truth], "objects")
+    of_objects = fitted([truth], [probability], "objects", start, balance)
+    assert of_objects["class_bias"] == ()
     assert (
-        calibrated(probability[:, 20, 29], Calibration(fitted["temperature"]))[1]
-        < fitted["postprocessing"].threshold
+        calibrated(probability[:, 20, 29], Calibration(of_objects["temperature"]))[1]
+        < of_objects["postprocessing"].threshold
     )
-    of_areas = training_folds._fitted([truth], [probability], "areas", balance)
+    of_areas = fitted([truth], [probability], "areas", untuned([truth], "areas"), balance)
     assert of_areas["postprocessing"] == Postprocessing()
     assert of_areas["class_bias"][0] > 0 > of_areas["class_bias"][1]
 

@@ -25,6 +25,7 @@ from ushape.training.header import (
     provenance,
     require_same_run,
     unfit_grey_values,
+    unfit_pixel_size,
     with_pixel_size,
 )
 from ushape.training.recipe import FAST
@@ -218,6 +219,12 @@ def test_the_model_to_start_from_must_know_the_same_pixel_size(tmp_path: Path) -
     assert same.pixel_size_um == (0.25, 0.25)
     with pytest.raises(ConfigError, match=r"--pixel-size 0.5: .*source.safetensors knows pixels of 0.25 um"):
         with_pixel_size(of_sizes(None), 0.5, path)
+    assert unfit_pixel_size(path, of_sizes((0.25, 0.25), None)) == []
+    assert unfit_pixel_size(path, of_sizes(None)) == []
+    (line,) = unfit_pixel_size(path, of_sizes((0.5, 0.5)))
+    assert line.startswith("warning: pixels are 0.5 um, as the files say, and ")
+    assert "source.safetensors knows pixels of 0.25 um: objects have another size" in line
+    assert unfit_pixel_size(tiny(tmp_path), of_sizes((0.5, 0.5))) == [], "it knows none"
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [(np.uint8, "fixed"), (np.uint16, "image")])

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from ushape import UNet
-from ushape.backends import PyTorchBackend, compiles
+from ushape.backends import PyTorchBackend
 from ushape.errors import ConfigError
 from ushape.loss import counted
 from ushape.training.budget import Budget
+from ushape.training.compiling import compiles
 from ushape.training.loop import lightning, trainer_for, without_chatter
 from ushape.training.module import TrainingModule
 from ushape.training.recipe import PAPER, Recipe

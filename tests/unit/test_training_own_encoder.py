@@ -82,6 +82,8 @@ def test_trained_weights_are_changed_less(discs: Path, tmp_path: Path, encoder: 
             discs, tmp_path / name, encoder=encoder, width=2, recipe=still, pretrained=pretrained, **OPTIONS
         )
         assert changed(before, weights_of(run.last, encoder)) == moved
+        told = read_header(run.last).provenance.get("encoder_weights")
+        assert told == ("own" if pretrained else None)
     options = {"encoder": encoder, "width": 2, "pretrained": True, "freeze_encoder": 1}
     run = ushape.train(discs, tmp_path / "frozen", **options, **OPTIONS)
     assert changed(before, weights_of(run.last, encoder)) == {"second.weight", "second.bias"}

@@ -11,6 +11,7 @@ from ushape import UNet
 from ushape.augment import GreyValues
 from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
+from ushape.geometry import PaddedGeometry
 from ushape.training.feed import TileData, share_of_step
 from ushape.training.recipe import FAST, Recipe
 from ushape.training.tiles import Tile, TileDataset, parted, tile_size
@@ -214,6 +215,13 @@ def test_small_images_get_several_small_tiles() -> None:
     # A network deeper than the tile allows gets its smallest tile.
     deep = UNet(width=1, depth=6).geometry
     assert tile_size([(512, 512)], 572, deep) == (deep.smallest, 1)
+
+
+def test_a_padded_network_gets_whole_periods() -> None:
+    padded = PaddedGeometry(32, lambda: 100)
+    assert tile_size([(360, 480)], 572, padded) == (352, 2)  # 384 would be computed for 360
+    assert tile_size([(1000, 1000)], 572, padded) == (544, 1)
+    assert tile_size([(20, 20)], 572, padded)[0] == 20
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -132,7 +132,7 @@ def report(watch: Validation, network: UNet, step: int, **scores: float) -> None
         strategy=SimpleNamespace(broadcast=lambda row: row),
     )
     watch._scores = lambda network: SimpleNamespace(row=lambda: scores, reliability=None)
-    watch.validate(trainer, SimpleNamespace(best_weights=network, mean_loss=lambda: 1.0))
+    watch.validate(trainer, SimpleNamespace(network_to_keep=network, mean_loss=lambda: 1.0))
     del watch._scores
 
 
@@ -177,6 +177,7 @@ def test_all_model_files_get_the_processing_and_the_temperature_that_were_fitted
     likeliest = (1 if fits_last else 2) / np.log(40)
     assert headers[0].temperature == headers[1].temperature == pytest.approx(likeliest, abs=1e-3)
     assert headers[0].postprocessing.threshold == headers[1].postprocessing.threshold < 40 / 41
+    assert [header.provenance["tuned_on"] for header in headers] == [[watch.tuned_on[0].name]] * 2
     assert watch.result["ece_at_temperature_1"] == 0.1
     ece = headers[0].provenance["validation"]["ece"]
     assert ece == watch.result["ece"]

@@ -76,6 +76,10 @@ def train(
         int | None,
         typer.Option(min=0, help="Processes that make tiles; 0: the training process. Default: by device."),
     ] = None,
+    no_int8_tiles: Annotated[
+        bool,
+        typer.Option("--no-int8-tiles", help="Keep no pieces of training images in the model file."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -119,6 +123,7 @@ def train(
             devices=devices,
             nodes=nodes,
             workers=workers,
+            int8_tiles=not no_int8_tiles,
             resume=resume,
             quiet=quiet,
             started=STARTED,

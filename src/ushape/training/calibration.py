@@ -16,7 +16,7 @@ import torch
 
 from ushape.config import IGNORE, UNCALIBRATED, Calibration
 from ushape.data import Sample
-from ushape.predict.segmentation import probabilities_of
+from ushape.predict.probabilities import probabilities_of
 from ushape.training.recipe import Recipe
 from ushape.training.scores import Kind
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
+from ushape.errors import ConfigError
 from ushape.training.loop import take_sigterm_for_ctrl_c
 from ushape.training.module import TrainingModule
 from ushape.training.schedule import CLOSING, Schedule
@@ -55,6 +56,11 @@ class Course(Callback):
         self.reason = self.until.reason(self.validation.best, self.budget.progress(step) - self.improved)
         # That the clock ran on since does not matter, nor that it may leave time for a step.
         has_ended = is_finished and self.ended == self.asked
+        if step == 0 and self.budget.is_spent(step):
+            raise ConfigError(
+                f"--time {self.budget.seconds:g}s was over before the first step: to start and to read the "
+                f"data took {self.budget.elapsed:.0f} s; give more, or --steps"
+            )
         trainer.should_stop = has_ended or bool(self.reason) or self.budget.is_spent(step)
         if trainer.should_stop and not is_finished:
             if not self.validation.history:
@@ -107,7 +113,7 @@ class Course(Callback):
 
     def _look(self, trainer: Trainer, module: TrainingModule) -> None:
         started = self.budget.tick()
-        own = self.validation.look(module.best_weights) if trainer.is_global_zero else [0.0, 0.0]
+        own = self.validation.look(module.network_to_keep) if trainer.is_global_zero else [0.0, 0.0]
         per_pixel, per_picture = self.budget.share(own)
         if not self.validation.history:  # later scores must be those of the same images
             self.validation.limit(per_pixel, per_picture, self.schedule.affordable())

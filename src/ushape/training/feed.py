@@ -61,6 +61,7 @@ class TileData(LightningDataModule):
         is_on_device = augment_on == "device" or (augment_on == "auto" and fits_on(device, dataset))
         self.maker = DeviceTiles(dataset, device) if is_on_device else None
         self.workers = _workers_for(device, is_on_device) if workers is None else workers
+        self.loader: DataLoader[Tile] | None = None
 
     @property
     def _is_gpu(self) -> bool:
@@ -73,18 +74,24 @@ class TileData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Tile]:
         """Batches of `share` tiles, or of what was drawn for them."""
-        return DataLoader(
+        self.loader = DataLoader(
             self.dataset if self.maker is None else _Draws(self.dataset),
             batch_size=self.share,
             sampler=_Onwards(self),
             collate_fn=_collate if self.maker is None else _collate_to_arrays,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_leave_ctrl_c_to_the_trainer,
+            worker_init_fn=_leave_signals_to_the_trainer,
             prefetch_factor=_AHEAD if self.workers else None,
             # Pinned memory is copied to a GPU while that computes; draws are too small for that to pay.
             pin_memory=self._is_gpu and self.maker is None,
         )
+        return self.loader
+
+    def close(self) -> None:
+        """End the workers, however the run ended: no signal does, and Python would wait for them to go."""
+        if self.loader is not None and self.loader._iterator is not None:
+            self.loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
     def on_after_batch_transfer(self, batch: Tile, dataloader_idx: int) -> Tile:
         """Make the tiles, if that is for the device to do."""
@@ -104,8 +111,10 @@ def share_of_step(tiles: int, processes: int) -> int:
     return math.ceil(tiles / processes)
 
 
-def _leave_ctrl_c_to_the_trainer(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the step in hand needs tiles
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Make tiles for the step in hand, too: a terminal sends Ctrl-C, and what ends jobs SIGTERM, to all."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Onwards(Sampler[int]):

@@ -112,12 +112,18 @@ def encoder_weights(
     return (has_encoder and encoder is None) if asked is None else asked
 
 
-def origin(path: str | Path | None, freeze_encoder: int | None, weights: Weights = False) -> dict[str, Any]:
+def origin(
+    path: str | Path | None,
+    freeze_encoder: int | None,
+    weights: Weights = False,
+    encoder: nn.Module | None = None,
+) -> dict[str, Any]:
     """Tell, for the provenance of a model, which weights it was trained on from; nothing for random ones."""
     if path is not None:
         source = {"name": read_header(path).name, "sha256": model_hash(path)}
         return {"from": source, "frozen_levels": freeze_encoder or 0}
     if weights is False:
         return {}
-    of_encoder = "timm" if isinstance(weights, bool) else {"sha256": model_hash(os.fspath(weights))}
+    whose = "timm" if encoder is None else "own"
+    of_encoder = whose if isinstance(weights, bool) else {"sha256": model_hash(os.fspath(weights))}
     return {"encoder_weights": of_encoder, "frozen_levels": freeze_encoder or 0}

@@ -11,12 +11,13 @@ from torch import nn
 
 from ushape.backends import Precision
 from ushape.checkpoint import join_models, load_model, read_header
-from ushape.config import UNCALIBRATED, ModelHeader, Postprocessing, parse_duration
+from ushape.config import UNCALIBRATED, ModelHeader, parse_duration
 from ushape.data import Sample, open_folds
 from ushape.errors import ConfigError, OutputError
 from ushape.predict import Segmenter
 from ushape.training import calibration
 from ushape.training.checkpoint_io import newest_whole
+from ushape.training.fitting import fitted
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
 from ushape.training.header import common_pixel_size, with_pixel_size
 from ushape.training.recipe import Recipe
@@ -25,7 +26,7 @@ from ushape.training.resolution import shrink_for
 from ushape.training.run import TrainResult, train
 from ushape.training.scores import Kind, kind_of, score
 from ushape.training.tiles import class_weights
-from ushape.training.tuning import object_diameter, objects_in_words, speck_area, tune, tuning_set
+from ushape.training.tuning import object_diameter, objects_in_words, tuning_set, untuned
 
 Array = np.ndarray[Any, Any]
 
@@ -184,10 +185,13 @@ def _joined(
     everything = score(samples, probabilities, how, kind)
     rows.append(Row("all", "all", everything))
     model = output / "model.safetensors"
-    uncalibrated, classes = [one for fold in done for one in fold.uncalibrated], len(done[0].header.classes)
+    classes = len(done[0].header.classes)
     weights = class_weights(samples, classes, recipe.class_power)
     taken_back = calibration.to_take_back(weights, classes, kind, recipe)
-    changes = _fitted(samples, uncalibrated, kind, taken_back) | {
+    by_name = {one.name: p for fold in done for one, p in zip(fold.samples, fold.uncalibrated, strict=True)}
+    chosen = tuning_set(samples, samples)
+    predicted = [by_name[sample.name] for sample in chosen]
+    changes = fitted(chosen, predicted, kind, untuned(samples, kind), taken_back) | {
         "pixel_size_um": common_pixel_size(samples),
         "object_diameter_px": None if kind == "areas" else object_diameter(samples),
     }
@@ -201,22 +205,6 @@ def _joined(
     console.print(objects_in_words(header, "images out of fold"), highlight=False, soft_wrap=True)
     steps = sum(int(fold.header.provenance["validation"]["step"]) for fold in done)
     return TrainResult(model=model, last=model, steps=steps, scores=everything.row(), interrupted=False)
-
-
-def _fitted(
-    samples: list[Sample], uncalibrated: list[Array], kind: Kind, balance: Array | None
-) -> dict[str, Any]:
-    """Calibration and post-processing that suit images which the model that predicted them had not seen."""
-    predicted = dict(zip((sample.name for sample in samples), uncalibrated, strict=True))
-    chosen = tuning_set(samples, samples)
-    probabilities = [predicted[sample.name] for sample in chosen]
-    if kind == "areas":
-        fitted = calibration.fit(chosen, probabilities, balance)
-        return fitted._asdict() | {"postprocessing": Postprocessing()}
-    fitted = calibration.fit(chosen, probabilities)
-    foregrounds = [calibration.calibrated(one, fitted)[1] for one in probabilities]
-    tuned = tune(chosen, foregrounds, Postprocessing(min_area=speck_area(samples)))
-    return fitted._asdict() | {"postprocessing": tuned}
 
 
 def _predicted(

@@ -20,7 +20,6 @@ from ushape.config import (
     ModelHeader,
     Normalization,
     PixelSize,
-    Postprocessing,
     UNetConfig,
     parse_pixel_size,
 )
@@ -35,7 +34,7 @@ from ushape.training.fine_tuning import source_header, start_from
 from ushape.training.recipe import Recipe, architecture
 from ushape.training.resolution import shrink_for
 from ushape.training.scores import Kind, kind_of
-from ushape.training.tuning import object_diameter, speck_area
+from ushape.training.tuning import object_diameter, untuned
 
 _ROUNDING = 1e-3
 """Relative: files keep the size of a pixel as a fraction, in a unit of their own."""
@@ -101,7 +100,7 @@ def describe(
         architecture=config,
         normalization=normalization,
         classes=classes,
-        postprocessing=Postprocessing(min_area=0 if kind == "areas" else speck_area(samples)),
+        postprocessing=untuned(samples, kind),
         pixel_size_um=common_pixel_size(samples),
         object_diameter_px=None if kind == "areas" else object_diameter(samples),
     )
@@ -164,6 +163,18 @@ def unfit_grey_values(header: ModelHeader, samples: Sequence[Sample]) -> list[st
         if line := grey_value_mismatch(header, str(sample.image.dtype)):
             return [f"warning: {sample.name}: {line}"]
     return []
+
+
+def unfit_pixel_size(from_model: str | Path, samples: Sequence[Sample]) -> list[str]:
+    """Warn, in one line, of images whose pixels are not as large as those a model to start from knows."""
+    known, told = read_header(from_model).pixel_size_um, common_pixel_size(samples)
+    if known is None or told is None or _are_equal(known, told):
+        return []
+    return [
+        f"warning: pixels are {in_words(told)} um, as the files say, and {from_model} knows pixels of "
+        f"{in_words(known)} um: objects have another size than it was trained on, and training resamples no "
+        "image; bring the images to that size"
+    ]
 
 
 def _are_equal(one: PixelSize, other: PixelSize) -> bool:

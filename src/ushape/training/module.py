@@ -60,7 +60,7 @@ class TrainingModule(LightningModule):
         self._unread: deque[tuple[int, Tensor]] = deque()
 
     @property
-    def best_weights(self) -> Member:
+    def network_to_keep(self) -> Member:
         """The network to validate and save: the running average where the recipe has one."""
         return self.network if self.average is None else self.average
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ushape.augment import Deformation, GreyValues, generator
 from ushape.augment.deformation import Spline
-from ushape.config import Architecture, EncoderUNetConfig, Frozen, UNetConfig
+from ushape.config import Architecture, EncoderUNetConfig, Frozen, UNetConfig, fault_of
 from ushape.errors import ConfigError
 from ushape.loss import LossName
 from ushape.models.encoders import require_known
@@ -210,13 +210,8 @@ def _checked(recipe: Recipe) -> Recipe:
     try:
         return Recipe.model_validate(vars(recipe))
     except ValidationError as error:
-        first = error.errors()[0]
-        what = first["msg"].removeprefix("Value error, ")  # what pydantic puts before words of ours
-        if first["type"] == "extra_forbidden":
-            what = "no such setting"
-        place = f"{first['loc'][0]} {first['input']!r}: " if first["loc"] else ""
         raise ConfigError(
-            f"recipe: {place}{what[:1].lower()}{what[1:]}; help(ushape.training.Recipe) lists all settings"
+            f"recipe: {fault_of(error)}; help(ushape.training.Recipe) lists all settings"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import time as clock
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,7 +13,6 @@ from torch import nn
 from ushape.backends import (
     Precision,
     PyTorchBackend,
-    compiles,
     find_device,
     find_precision,
     training_format,
@@ -23,9 +23,11 @@ from ushape.data import Sample, open_dataset
 from ushape.errors import ConfigError, OutputError
 from ushape.io import output_folder
 from ushape.models.encoders import Weights
+from ushape.predict.typical_tiles import tiles_to_keep
 from ushape.training import calibration
 from ushape.training.budget import Budget
 from ushape.training.checkpoint_io import SafeCheckpointIO, newest_whole
+from ushape.training.compiling import compiles
 from ushape.training.course import Course
 from ushape.training.feed import AugmentOn, TileData, share_of_step
 from ushape.training.fine_tuning import encoder_weights, in_words, origin, slower
@@ -36,6 +38,7 @@ from ushape.training.header import (
     provenance,
     require_same_run,
     unfit_grey_values,
+    unfit_pixel_size,
     with_pixel_size,
 )
 from ushape.training.loop import interruptible, trainer_for, within_memory, without_chatter
@@ -97,7 +100,7 @@ def train(
     time: str | float | None = None,
     steps: int | None = None,
     until: str | None = None,
-    validation: str | Sequence[str] | None = None,
+    validation: str | Path | Sequence[str] | None = None,
     classes: int | str | None = None,
     ignore: int | str | None = None,
     images: str | None = None,
@@ -111,6 +114,7 @@ def train(
     workers: int | None = None,
     augment_on: AugmentOn = "auto",
     compiled: bool | None = None,
+    int8_tiles: bool = True,
     resume: bool = False,
     quiet: bool = True,
     started: float | None = None,
@@ -153,7 +157,7 @@ def train(
         What ends the run before `time` or `steps` do: a score to reach, such as "v_rand=0.96", "ap_0.50=0.8",
         "dice=0.9" or "pixel_error=0.06", by which the best model is then chosen, too; or "stalled": no better
         score in a quarter of the budget.
-    validation : str or sequence of str, optional
+    validation : str, path or sequence of str, optional
         Share (by default 0.2), folder, or comma-separated names (slice numbers) of the images to validate on;
         or a sequence of their whole names.
     classes, ignore, images, masks
@@ -182,6 +186,9 @@ def train(
         Whether `torch.compile` compiles the network, in the first step and within the budget. None: on a
         GPU, with at least 8 tiles a step, in a run of at least 150 s or 3,000 steps. Results differ from
         PyTorch's by rounding.
+    int8_tiles : bool
+        Whether the model file keeps eight pieces of the training images, so that `precision="int8"` quantises
+        the network once, and not for each image.
     resume : bool
         Go on from `output/checkpoint`.
     quiet : bool
@@ -229,18 +236,21 @@ def train(
     is_upright = chosen.upright is None and has_top(samples)
     chosen = chosen.decided(has_top=is_upright, areas=kind == "areas")
     tuned_on = tuning_set(samples, held_out)
-    history = provenance(chosen, seed, budget, precision, samples, held_out, tuned_on)
-    header = header.model_copy(update={"provenance": history | origin(from_model, freeze_encoder, weights)})
+    origins = provenance(chosen, seed, budget, precision, samples, held_out, tuned_on)
+    origins |= origin(from_model, freeze_encoder, weights, encoder)
+    header = header.model_copy(update={"provenance": origins})
     network = initial_network(header, from_model, seed, freeze_encoder, weights, encoder, is_resumed=resume)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
         notes.append(in_words(header, from_model, freeze_encoder))
-        notes += unfit_grey_values(header, samples)
+        notes += [*unfit_grey_values(header, samples), *unfit_pixel_size(from_model, samples)]
     if chosen.upright:
         notes.append(
             "images have a top: tiles are turned by 10 degrees at most, and mirrored left to right (a recipe "
             "with upright=False turns them freely)"
         )
+    if int8_tiles:
+        notes.append("the model file keeps 8 pieces of training images, for int8 (--no-int8-tiles: none)")
     for line in [*notes, _plan(header, dataset, samples, held_out, devices * nodes)]:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -264,19 +274,16 @@ def train(
         kind=kind,
         balance=calibration.to_take_back(dataset.balance, len(infos), kind, chosen),
         fits_last=kept > 0,
+        tiles=tiles_to_keep(samples, header.normalization, network.geometry) if int8_tiles else None,
     )
     course = Course(output, watch, schedule)
     callbacks = [watch, course, ProgressLines(console, watch)]
     checkpoint = newest_whole(output / "checkpoint") if resume else None
     if checkpoint is not None:  # refused before the run's folder is touched
-        state = SafeCheckpointIO().load_checkpoint(checkpoint)
-        module.require_same_network(state)
-        before = state["callbacks"][watch.state_key].get("header")
-        require_same_run(before, header)
-        if (told := before["provenance"].get("precision", precision)) != precision:
-            console.print(f"trained in {told} until now, goes on in {precision}", highlight=False)
+        for line in _going_on(checkpoint, module, watch, precision):
+            console.print(line, highlight=False)
     memory = within_memory(chosen, tiles, dataset.size_in)
-    with output_folder(output), interruptible(budget), without_chatter(), memory:
+    with output_folder(output), interruptible(budget), without_chatter(), memory, closing(feed):
         trainer = trainer_for(output, backend, callbacks, devices, nodes)
         budget.share = from_first
         network.train()
@@ -285,12 +292,7 @@ def train(
         watch.header = read_header(output / "model.safetensors")  # what was fitted, in this run or before it
         for line in _ending(watch, course):
             console.print(line, highlight=False, soft_wrap=True)
-        comparisons = list(watch.comparisons.values())
-        # A run that was finished before has its page, with all that was drawn then.
-        if comparisons or not (output / "report.html").exists():
-            write_page(
-                output, watch.header, watch.history, watch.result, comparisons, watch.curve, watch.reliability
-            )
+        _write_page(output, watch)
     told = watch.result or watch.best  # the first process alone has the result
     return TrainResult(
         model=output / "model.safetensors",
@@ -343,6 +345,25 @@ def _require_free(output: Path, resume: bool) -> None:
             else " (it has no checkpoint/ to go on from)"
         )
         raise OutputError(f"{output}: holds a run already; give another --output{fix}")
+
+
+def _going_on(checkpoint: Path, module: TrainingModule, watch: Validation, precision: str) -> Iterator[str]:
+    """Refuse a checkpoint of another run; say what is otherwise than it was."""
+    state = SafeCheckpointIO().load_checkpoint(checkpoint)
+    module.require_same_network(state)
+    before = state["callbacks"][watch.state_key].get("header")
+    require_same_run(before, watch.header)
+    if (told := before["provenance"].get("precision", precision)) != precision:
+        yield f"trained in {told} until now, goes on in {precision}"
+
+
+def _write_page(output: Path, watch: Validation) -> None:
+    """Write the report; a run that was finished before has its own, with all that was drawn then."""
+    comparisons = list(watch.comparisons.values())
+    if comparisons or not (output / "report.html").exists():
+        write_page(
+            output, watch.header, watch.history, watch.result, comparisons, watch.curve, watch.reliability
+        )
 
 
 def _ending(watch: Validation, course: Course) -> Iterator[str]:

@@ -20,6 +20,9 @@ END = 0.25
 MOST_FOR_THE_END = 0.8
 """Of the time of a fold, all of whose images are predicted, tuned on and scored."""
 
+VALIDATIONS = 10
+"""In a run of a number of steps."""
+
 EARLY_STEPS = (16, 64, 256, 1024)
 """A run of many steps is validated early, too."""
 
@@ -34,8 +37,6 @@ class Schedule:
     Parameters
     ----------
     budget : Budget
-    evaluations : int
-        Number of validations in a run of a number of steps.
     tuning : float
         What tuning at the end takes, as a multiple of a validation.
     kept : float
@@ -50,7 +51,6 @@ class Schedule:
     """
 
     budget: Budget
-    evaluations: int = 10
     tuning: float = 0.0
     kept: float = 0.0
     drawn: float = 0.0
@@ -63,7 +63,7 @@ class Schedule:
         """Whether to validate after `step` steps."""
         budget = self.budget
         if budget.steps is not None:
-            return step in EARLY_STEPS or step % max(1, budget.steps // self.evaluations) == 0
+            return step in EARLY_STEPS or step % max(1, budget.steps // VALIDATIONS) == 0
         pause = self.cost * (1 - SHARE) / SHARE
         if self.validated:
             pause = max(MINUTE - self.cost, pause)

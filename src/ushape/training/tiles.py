@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from ushape import augment, weight_map
 from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
-from ushape.geometry import Geometry
+from ushape.geometry import Geometry, PaddedGeometry
 from ushape.training.recipe import DEGRADED, Recipe
 
 Array = np.ndarray[Any, Any]
@@ -199,4 +199,6 @@ def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -
     side = int(np.median([min(shape) for shape in shapes]))
     most = geometry.nearest_valid_sizes(largest)[0] or geometry.smallest
     size_in = min(geometry.input_size(side), most)
+    if isinstance(geometry, PaddedGeometry) and size_in > geometry.period:
+        size_in -= size_in % geometry.period  # what goes on beyond that is computed for nothing
     return size_in, max(1, most**2 // size_in**2)

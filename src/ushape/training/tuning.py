@@ -11,7 +11,7 @@ import numpy as np
 
 from ushape.config import ModelHeader, Postprocessing
 from ushape.data import Sample
-from ushape.training.scores import average_precisions, counted_objects
+from ushape.training.scores import Kind, average_precisions, counted_objects
 
 Array = np.ndarray[Any, Any]
 Change = dict[str, Any]
@@ -36,6 +36,11 @@ def speck_area(samples: Sequence[Sample]) -> int:
     """Area in pixels below which one true object in a hundred lies; 0 if there is none."""
     areas = _areas(samples)
     return int(np.quantile(areas, 0.01)) if areas.size else 0
+
+
+def untuned(samples: Sequence[Sample], kind: Kind) -> Postprocessing:
+    """How objects are found before anything is tuned: specks are dropped where single objects matter."""
+    return Postprocessing(min_area=0 if kind == "areas" else speck_area(samples))
 
 
 def object_diameter(samples: Sequence[Sample]) -> float | None:

@@ -18,11 +18,12 @@ from ushape.data import Sample
 from ushape.instances import instances
 from ushape.models import Network
 from ushape.predict import Segmenter
-from ushape.predict.segmentation import most_probable
+from ushape.predict.probabilities import most_probable
 from ushape.training import calibration
+from ushape.training.fitting import fitted
 from ushape.training.module import TrainingModule
 from ushape.training.scores import Curve, Kind, Scores, counted_objects, kind_of, score
-from ushape.training.tuning import tune, tuning_set
+from ushape.training.tuning import tuning_set
 from ushape.training.until import Until
 
 Array = np.ndarray[Any, Any]
@@ -72,6 +73,8 @@ class Validation(Callback):
     fits_last : bool
         Whether all is fitted to the last network, and not to the best, whose choice the validation images
         had a say in. Either way both files get it.
+    tiles : ndarray, optional
+        That the model files keep; see `predict.typical_tiles.tiles_to_keep`.
 
     Attributes
     ----------
@@ -99,12 +102,13 @@ class Validation(Callback):
         kind: Kind | None = None,
         balance: Array | None = None,
         fits_last: bool = False,
+        tiles: Array | None = None,
     ) -> None:
         self.samples, self.tuned_on, self.output = samples, tuned_on, output
         self.header = header.model_copy(update=calibration.expected(balance)._asdict())
         self.device, self.precision, self.encoder, self.scored = device, precision, encoder, samples
         self.kind: Kind = kind or kind_of(samples, len(header.classes))
-        self.balance, self.fits_last = balance, fits_last
+        self.balance, self.fits_last, self.tiles = balance, fits_last, tiles
         self.until = until or Until()
         self.best: dict[str, float] = {}
         self.result: dict[str, float] = {}
@@ -124,14 +128,14 @@ class Validation(Callback):
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "loss": module.mean_loss(),
         }
-        scores = self._scores(module.best_weights) if trainer.is_global_zero else None
+        scores = self._scores(module.network_to_keep) if trainer.is_global_zero else None
         row = trainer.strategy.broadcast(row | scores.row() if scores else row)
         self.history.append(row)
         is_best = not self.best or self.until.merit(row) >= self.until.merit(self.best)
         self.best, self.result = row if is_best else self.best, {}
         if scores:
             self._log(trainer, row)
-            self._keep(module.best_weights, row, is_best=is_best)
+            self._keep(module.network_to_keep, row, is_best=is_best)
             if is_best:
                 self.reliability = {calibration.in_words(self.header.calibration): scores.reliability}
 
@@ -198,13 +202,18 @@ class Validation(Callback):
         names = {"tuned_on": [sample.name for sample in self.tuned_on]}
         paths = [self.output / f"{name}.safetensors" for name in ("model", "last")]
         (best, _), (last, of_last) = (load_model(path, encoder=self.encoder) for path in paths)
-        fitted = self._fitted(last if self.fits_last else best, is_late)
-        self.header = self.header.model_copy(update=fitted | {"provenance": self.header.provenance | names})
+        changes = self._fitted(last if self.fits_last else best, is_late)
+        self.header = self.header.model_copy(update=changes | {"provenance": self.header.provenance | names})
         after = self._scores(best, is_last=True)
         self.result = self.best | after.row() | {"ece_at_temperature_1": self.best["ece"]}
         self.reliability[calibration.in_words(self.header.calibration)] = after.reliability
-        save_model(paths[0], best, self._with_result(self.result))
-        save_model(paths[1], last, of_last.model_copy(update=fitted))
+        save_model(paths[0], best, self._with_result(self.result), self.tiles)
+        save_model(
+            paths[1],
+            last,
+            of_last.model_copy(update=changes | {"provenance": of_last.provenance | names}),
+            self.tiles,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
@@ -229,13 +238,8 @@ class Validation(Callback):
         """Calibration and, so calibrated, post-processing that suit the training images."""
         uncalibrated = self.header.model_copy(update=UNCALIBRATED._asdict())
         predicted = self._predict(network, self.tuned_on, uncalibrated)
-        if self.kind == "areas":  # of many classes, all images at once would be too much
-            return calibration.fit(self.tuned_on, predicted, self.balance)._asdict()
-        probabilities = list(predicted)
-        fitted = calibration.fit(self.tuned_on, probabilities)
-        foregrounds = [calibration.calibrated(one, fitted)[1] for one in probabilities]
-        tuned = tune(self.tuned_on, foregrounds, self.header.postprocessing, is_late)
-        return fitted._asdict() | {"postprocessing": tuned}
+        start = self.header.postprocessing
+        return fitted(self.tuned_on, predicted, self.kind, start, self.balance, is_late)
 
     def _scores(self, network: Network, *, is_last: bool = False) -> Scores:
         probabilities: list[Array] = []
@@ -300,9 +304,9 @@ class Validation(Callback):
 
     def _keep(self, network: Network, row: dict[str, float], *, is_best: bool) -> None:
         header = self._with_result(row)
-        save_model(self.output / "last.safetensors", network, header)
+        save_model(self.output / "last.safetensors", network, header, self.tiles)
         if is_best:
-            save_model(self.output / "model.safetensors", network, header)
+            save_model(self.output / "model.safetensors", network, header, self.tiles)
 
     def _with_result(self, row: dict[str, float]) -> ModelHeader:
         provenance = self.header.provenance | {"validation": row}
