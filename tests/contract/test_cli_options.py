@@ -36,6 +36,7 @@ FROZEN = {
         [
             *("--output", "-o", "--precision", "--max-memory", "--instances", "--probabilities"),
             *("--overlay", "--outlines", "--layout", "--threshold", "--min-area", "--split", "--fill-holes"),
+            "--keep-holes",
             *("--border", "--foi", "--scale", "--pixel-size", "--average", "--workers", "--scheduler"),
             *("--overwrite", "--device", "--resume", "--average-of", "--connectivity"),
         ],
@@ -57,7 +58,11 @@ COMMANDS = typer.main.get_command(app).commands
 def names(command: str, kind: str) -> list[str]:
     """Options with all their spellings, or arguments as the help shows them."""
     found = [one for one in COMMANDS[command].params if one.param_type_name == kind and one.name != "help"]
-    return [name for one in found for name in (one.opts if kind == "option" else [one.metavar])]
+    return [
+        name
+        for one in found
+        for name in ([*one.opts, *one.secondary_opts] if kind == "option" else [one.metavar])
+    ]
 
 
 def test_the_commands() -> None:

@@ -24,7 +24,7 @@ from ushape.cluster import Cluster, connected_cluster, local_cluster
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError, ImageFormatError
 from ushape.io import read_image, read_labels
-from ushape.predict import files, predict_files
+from ushape.predict import files, large, predict_files
 from ushape.predict.targets import aside
 from ushape.predict.whole import predict_aside
 
@@ -62,11 +62,13 @@ def pixels_of(result):
     } | {"objects": result.outputs["objects"].read_text()}
 
 
-def test_workers_scale_an_image_as_one_process(two, model, grey, tmp_path, small_blocks):
+def test_workers_scale_an_image_as_one_process(two, model, grey, tmp_path, small_blocks, monkeypatch):
     path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
     words = {"scale": 0.4, "instances": True, "probabilities": True}
     (alone,) = predict_files(model, [path], tmp_path / "alone", **words, **FP32)
-    (shared,) = predict_files(model, [path], tmp_path / "shared", **words, cluster=two, **FP32)
+    with monkeypatch.context() as here:  # workers are other processes
+        here.setattr(large, "compute_blocks", lambda *_: pytest.fail("computed in this process"))
+        (shared,) = predict_files(model, [path], tmp_path / "shared", **words, cluster=two, **FP32)
     assert shared.report["blocks"] == alone.report["blocks"]
     found, expected = pixels_of(shared), pixels_of(alone)
     for kind, values in expected.items():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -600,6 +601,8 @@ def test_resume_refuses_results_of_another_model_and_foreign_records(model, imag
     with pytest.raises(OutputError, match=r"a\.json is of another image than .*images/a\.png"):
         predict_files(model, [images], tmp_path / "out", device="cpu", resume=True)
     Pillow.fromarray(np.zeros((70, 90), np.uint8)).save(images / "a.png")
+    later = (tmp_path / "out" / "a.json").stat().st_mtime + 3600
+    os.utime(images / "a.png", (later, later))
     with pytest.raises(OutputError, match=r"a\.json is older than .*images/a\.png"):
         predict_files(model, [images], tmp_path / "out", device="cpu", resume=True)
     (tmp_path / "out" / "a.json").write_text("mine")

@@ -176,7 +176,7 @@ def test_the_scale_follows_from_the_pixel_sizes() -> None:
     assert find_scale(header, None, 0.5) == ((1, 2), (0.5, 0.5))
     assert find_scale(header, None, "1,0.25") == ((2, 1), (1, 0.25))
     result = segmenter(pixel_size_um=(0.5, 0.5))(grey(20, 30), pixel_size=0.25)
-    assert result.plan.height, result.plan.width == (10, 15)
+    assert (result.plan.height, result.plan.width) == (10, 15)
     assert result.image.pixel_size_um == (0.25, 0.25)
     assert result.objects()["area_um2"].tolist() == (result.objects()["area_px"] / 16).tolist()
 

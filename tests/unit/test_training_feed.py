@@ -96,15 +96,17 @@ def test_a_tile_is_the_same_in_any_batch(augment_on: str) -> None:
         torch.testing.assert_close(together, torch.cat([one[key] for one in ones]), rtol=0, atol=tolerance)
 
 
-def test_what_is_fed_does_not_depend_on_the_workers_and_the_cpu_feeds_itself(discs: Path) -> None:
+def test_what_is_fed_does_not_depend_on_the_workers_and_the_cpu_feeds_itself(
+    discs: Path, tmp_path: Path
+) -> None:
     assert TileData(None, workers=None, augment_on="cpu").workers == 0  # type: ignore[arg-type]
     options = {"steps": 2, "width": 2, "device": "cpu", "augment_on": "device"}
     models = [
-        train(discs, discs.parent / f"device-{workers}", workers=workers, **options).model.read_bytes()
+        train(discs, tmp_path / f"device-{workers}", workers=workers, **options).model.read_bytes()
         for workers in (0, 1)
     ]
     assert models[0] == models[1]
-    other = train(discs, discs.parent / "by-opencv", **{**options, "augment_on": "cpu"}).model.read_bytes()
+    other = train(discs, tmp_path / "by-opencv", **{**options, "augment_on": "cpu"}).model.read_bytes()
     assert other != models[0]
 
 
