@@ -171,8 +171,9 @@ def soft_dice(
     count = (classes != IGNORE)[:, None]
     is_single = logits.shape[1] == 1
     probabilities = (logits.sigmoid() if is_single else logits.softmax(1)) * count
-    kinds = torch.arange(1, 2) if is_single else torch.arange(logits.shape[1])
-    truth = (classes[:, None] == kinds.to(classes.device).reshape(1, -1, 1, 1)) & count
+    first, end = (1, 2) if is_single else (0, logits.shape[1])
+    kinds = torch.arange(first, end, device=classes.device)  # sent there, it would be waited for
+    truth = (classes[:, None] == kinds.reshape(1, -1, 1, 1)) & count
     both = (probabilities * truth).sum((2, 3))
     sizes = probabilities.sum((2, 3)) + truth.sum((2, 3))
     of_image = (1 - (2 * both + _SMOOTH) / (sizes + _SMOOTH)).mean(1)

@@ -1,5 +1,8 @@
 """Training checkpoints: any nesting Lightning hands over comes back, and no pickle is involved."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,41 @@ def test_a_second_checkpoint_replaces_the_first(tmp_path: Path) -> None:
     checkpoints.save_checkpoint(STATE, tmp_path / "checkpoint")
     checkpoints.save_checkpoint(STATE | {"global_step": 99}, tmp_path / "checkpoint")
     assert checkpoints.load_checkpoint(tmp_path / "checkpoint")["global_step"] == 99
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of open files are in /proc")
+def test_all_is_on_the_disk_before_the_old_one_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves cannot be tried here; the order of what is asked of the disk can."""
+    done: list[str] = []
+    fsync, rename, rmtree = os.fsync, os.rename, shutil.rmtree
+
+    def noted_fsync(number: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{number}')).name}")
+        fsync(number)
+
+    def noted_rename(one: Path, other: Path) -> None:
+        done.append(f"{one.name} -> {other.name}")
+        rename(one, other)
+
+    def noted_rmtree(path: Path, **options: bool) -> None:
+        done.append(f"remove {path.name}")
+        rmtree(path, **options)
+
+    checkpoints = SafeCheckpointIO()
+    checkpoints.save_checkpoint(STATE, tmp_path / "checkpoint")
+    monkeypatch.setattr("os.fsync", noted_fsync)
+    monkeypatch.setattr("os.rename", noted_rename)
+    monkeypatch.setattr("shutil.rmtree", noted_rmtree)
+    checkpoints.save_checkpoint(STATE, tmp_path / "checkpoint")
+    assert done[-6:] == [
+        "sync checkpoint.new",
+        "remove checkpoint.old",
+        "checkpoint -> checkpoint.old",
+        "checkpoint.new -> checkpoint",
+        f"sync {tmp_path.name}",
+        "remove checkpoint.old",
+    ]
+    assert done[:-6] == ["remove checkpoint.new", "sync tensors.safetensors", "sync state.part"]
 
 
 @pytest.mark.parametrize("left", ["checkpoint.new", "checkpoint.old"])

@@ -115,6 +115,10 @@ def test_a_place_that_is_not_known_is_refused() -> None:
         ConfigError, match=re.escape("augment_on must be 'auto', 'cpu' or 'device', got 'gpu'")
     ):
         TileData(None, augment_on="gpu")  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigError, match="augment_on 'device': tiles are made in float64, which mps has not"
+    ):
+        TileData(None, augment_on="device", device=torch.device("mps"))  # type: ignore[arg-type]
 
 
 def test_the_later_form_of_the_weights_is_made_on_the_cpu() -> None:

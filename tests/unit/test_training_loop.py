@@ -51,6 +51,19 @@ def test_the_bar_ends_with_the_run_however_that_ends(error: BaseException | None
     lines.on_train_end(None, None)  # a second time does no harm
 
 
+def test_a_resumed_run_shows_no_validation_twice() -> None:
+    rows = [{"step": float(step), "loss": 1.0} for step in (1, 2)]
+    before, screen = ProgressLines(Console(file=StringIO()), None), StringIO()
+    before.shown = 1
+    lines = ProgressLines(Console(file=screen), SimpleNamespace(history=rows, limited=""))
+    lines.load_state_dict(before.state_dict())
+    module = SimpleNamespace(budget=SimpleNamespace(elapsed=7.0))
+    for _ in range(2):
+        lines.on_train_batch_end(SimpleNamespace(global_step=3), module, None, None, 0)
+    assert screen.getvalue().split()[:4] == ["7", "s", "step", "2"]
+    assert screen.getvalue().count("step") == 1
+
+
 def test_no_bar_where_there_is_no_terminal() -> None:
     lines = ProgressLines(Console(file=StringIO()), None)
     lines.on_train_start(None, None)

@@ -77,6 +77,12 @@ def test_a_recipe_of_ones_own_is_taken_as_it_is() -> None:
         ({"accumulate": 0}, "recipe: accumulate 0: input should be greater than or equal to 1"),
         ({"class_power": -1.0}, "recipe: class_power -1.0: input should be"),
         ({"loss": "diced"}, "recipe: loss 'diced': input should be"),
+        ({"dropout": 1.0}, "recipe: dropout 1.0: input should be less than 1"),
+        ({"learning_rate": -1.0}, "recipe: learning_rate -1.0: input should be greater than 0"),
+        ({"weight_decay": -1.0}, "recipe: weight_decay -1.0: input should be"),
+        ({"warmup": 1.0}, "recipe: warmup 1.0: input should be less than 1"),
+        ({"encoder_share": -0.3}, "recipe: encoder_share -0.3: input should be"),
+        ({"steps": 0}, "recipe: steps 0: input should be"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_before_it_is_run(change: dict[str, object], message: str) -> None:

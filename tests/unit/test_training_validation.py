@@ -93,6 +93,13 @@ def test_pixels_that_do_not_count_change_no_score(known: Sample) -> None:
     assert score([truth], [wrong], Postprocessing()) == score([truth], [right], Postprocessing())
 
 
+@pytest.mark.parametrize("known", [membranes(), nuclei(), vessels()])
+def test_where_no_pixel_counts_nothing_is_wrong(known: Sample) -> None:
+    unknown = Sample("s", known.image, known.objects, np.full_like(known.object_class, IGNORE))
+    scores = score([unknown], [certain(known)], Postprocessing())
+    assert (scores.dice, scores.iou, scores.accuracy) == (1, 1, 1)
+
+
 def test_an_object_beside_unknown_pixels_touches_nothing() -> None:
     assert not has_touching_objects(with_unknown_stripe(vessels()))
     assert has_touching_objects(nuclei())

@@ -27,7 +27,7 @@ _LEFT_OUT = ("hparams_type", "datamodule_hparams_type")
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Reads and writes the folder `checkpoint/` of a run; an interrupted write leaves the old one."""
+    """Reads and writes the folder `checkpoint/` of a run; a kill or a power cut meanwhile leaves the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to the folder `path`, replacing what was there in one step."""
@@ -39,6 +39,7 @@ class SafeCheckpointIO(CheckpointIO):
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             (fresh / "tensors.safetensors").write_bytes(safetensors.torch.save(tensors))
+            _to_disk(fresh / "tensors.safetensors")
             _write_whole(fresh / "state.json", json.dumps(state))
             _replace_folder(fresh, target)
         except OSError as error:
@@ -86,7 +87,9 @@ def _write_whole(path: Path, text: str) -> None:
     """Write a file that is there as soon as it is whole: it is what `newest_whole` goes by."""
     part = path.with_suffix(".part")
     part.write_text(text)
+    _to_disk(part)
     os.replace(part, path)
+    _to_disk(path.parent)
 
 
 def _replace_folder(fresh: Path, target: Path) -> None:
@@ -96,7 +99,17 @@ def _replace_folder(fresh: Path, target: Path) -> None:
     if target.exists():
         os.rename(target, old)
     os.rename(fresh, target)
+    _to_disk(target.parent)  # before the old one goes
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would outlive a power cut."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -57,6 +57,8 @@ class TileData(LightningDataModule):
         super().__init__()
         if augment_on not in ("auto", "cpu", "device"):
             raise ConfigError(f"augment_on must be 'auto', 'cpu' or 'device', got {augment_on!r}")
+        if augment_on == "device" and device.type == "mps":
+            raise ConfigError("augment_on 'device': tiles are made in float64, which mps has not; use 'cpu'")
         self.dataset, self.device = dataset, device
         is_on_device = augment_on == "device" or (augment_on == "auto" and fits_on(device, dataset))
         self.maker = DeviceTiles(dataset, device) if is_on_device else None

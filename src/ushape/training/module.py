@@ -72,7 +72,7 @@ class TrainingModule(LightningModule):
         loss = self._gradients(optimizer, batch["image"], batch["classes"], batch["weights"])
         self._unread.append((self.global_step + 1, loss))
         # Reading a number waits for the device: on a GPU a step late, so that it has the next one to do.
-        self._read_losses(but=1 if self.device.type == "cuda" else 0)
+        self._read_losses(but=0 if self.device.type == "cpu" else 1)
         optimizer.step()
         if self.average is not None:
             self._follow(self.average)

@@ -53,6 +53,14 @@ class ProgressLines(Callback):
             self.console.print(_line(row, module.budget.elapsed), highlight=False, soft_wrap=True)
         self.shown = len(self.validation.history)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        return {"shown": self.shown}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from an interrupted run: what it showed is not shown again."""
+        self.shown = state["shown"]
+
     def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
         """Close the bar: alive, it would draw over the error, and hide the cursor for good."""
         self.on_train_end(trainer, module)

@@ -88,22 +88,22 @@ class Recipe(Frozen):
     """
 
     name: Literal["paper", "fast"]
-    width: int
+    width: int = Field(ge=1)
     shrink: Literal[1, 2, 4] | None
     norm: Literal["batch"] | None
-    dropout: float
+    dropout: float = Field(ge=0, lt=1)
     optimizer: Literal["sgd", "adamw"]
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    warmup: float
-    ema: float
-    tile: int
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0, allow_inf_nan=False)
+    warmup: float = Field(ge=0, lt=1)
+    ema: float = Field(ge=0, lt=1)
+    tile: int = Field(ge=1)
     tiles: int | None = Field(default=None, ge=1)
     accumulate: int = Field(default=1, ge=1)
     border: Literal["ronneberger", "falk"] = "ronneberger"
-    border_w0: float = 10.0
-    border_sigma_px: float = 5.0
+    border_w0: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    border_sigma_px: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     separate: bool | None = None
     class_power: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     elastic_std_px: float = 10.0
@@ -111,13 +111,13 @@ class Recipe(Frozen):
     spline: Spline = "interpolating"
     scale: tuple[float, float] = (1.0, 1.0)
     upright: bool | None = False
-    plain: float = 0.0
+    plain: float = Field(default=0.0, ge=0, le=1)
     interpolation: Literal["linear", "cubic"] = "linear"
     grey: GreyValues | None = GreyValues()
     loss: LossName = "cross_entropy"
-    encoder_share: float = 0.3
+    encoder_share: float = Field(default=0.3, ge=0, allow_inf_nan=False)
     deep_supervision: bool = False
-    steps: int
+    steps: int = Field(ge=1)
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:

@@ -98,10 +98,13 @@ def score(
         metrics.calibration_error(p, sample.classes) for p, sample in pairs
     )
     present = counts.sum(0) + counts.sum(1) > 0
+    dice, iou = (  # where no pixel counts, none is wrong
+        float(np.mean(of(counts)[present])) if present.any() else 1.0 for of in (metrics.dice, metrics.iou)
+    )
     overlap: dict[str, Any] = {
         "accuracy": float(metrics.accuracy(counts)),
-        "dice": float(np.mean(metrics.dice(counts)[present])),
-        "iou": float(np.mean(metrics.iou(counts)[present])),
+        "dice": dice,
+        "iou": iou,
         "ece": calibration.error,
         "reliability": Curve("accuracy", "confidence", *calibration.curve),
     }
