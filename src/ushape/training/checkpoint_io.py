@@ -27,7 +27,7 @@ _LEFT_OUT = ("hparams_type", "datamodule_hparams_type")
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Reads and writes the folder `checkpoint/` of a run; a kill or a power cut meanwhile leaves the old one."""
+    """Reads and writes the folder `checkpoint/` of a run; a kill or a power cut leaves the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to the folder `path`, replacing what was there in one step."""
