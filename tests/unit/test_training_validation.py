@@ -1,5 +1,7 @@
 """Which score selects the model, when validation is due, and that the best model is kept."""
 
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +93,24 @@ def test_pixels_that_do_not_count_change_no_score(known: Sample) -> None:
     wrong[:, :, 15:20] = np.array([1, 0])[:, None, None]
     assert score([truth], [right], Postprocessing()).dice == 1.0
     assert score([truth], [wrong], Postprocessing()) == score([truth], [right], Postprocessing())
+
+
+@pytest.mark.parametrize("known", [nuclei(), vessels()])
+def test_probabilities_are_not_kept_while_many_images_are_scored(known: Sample) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def predicted() -> Iterator[np.ndarray]:
+        nonlocal most
+        for _ in range(6):
+            likely = certain(known)
+            alive.append(weakref.ref(likely))
+            most = max(most, sum(one() is not None for one in alive))
+            yield likely
+
+    together = score([known] * 6, predicted(), Postprocessing())
+    assert together.row() == pytest.approx(score([known], [certain(known)], Postprocessing()).row())
+    assert most == 2, "the one that is made, and the one before it"
 
 
 @pytest.mark.parametrize("known", [membranes(), nuclei(), vessels()])

@@ -137,8 +137,9 @@ def _of_files(
     planes = _read(pairs, label)
     true_ids = classes == "objects" or (number is None and hold_objects(planes, ignore))
     if true_ids or (number is None and of_objects and can_be_ids(planes)):
-        pairs = pairs if names else _with_instances(pairs, prediction, truth)
-        planes = as_objects(_read(pairs, label))
+        named = pairs if names else _with_instances(pairs, prediction, truth)
+        planes = as_objects(planes if named is pairs else _read(named, label))
+        pairs = named
     views = understand(planes, "objects" if true_ids else number)
     chosen = wanted(names, views.kind, views.coding.classes, len(planes))
     if within and not names:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.evaluate import Evaluation
+from ushape.evaluate.images import image_of
 from ushape.evaluate.names import BOUNDARY_METRICS, CALIBRATION_METRICS, CLASS_METRICS, ERROR_METRICS, base
 from ushape.evaluate.table import shown
 from ushape.pictures import Comparison, Differences, class_differences, compare, differences
@@ -122,17 +123,16 @@ def _worst(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _comparison(evaluation: Evaluation, number: int) -> Comparison:
-    plane = evaluation.read(number)
+    plane, views = evaluation.read(number), evaluation.views  # read once: a stack is decoded whole
     knows_objects = not {base(name) for name in evaluation.scores} <= _OF_PIXELS
-    objects = evaluation.objects(number) if knows_objects else None
-    if objects is None:
-        found = class_differences(*evaluation.classes(number))
+    if knows_objects and views.coding.classes == 2:
+        found = _of_objects(evaluation, number, *views.objects(plane), plane.counted)
     else:
-        found = _of_objects(evaluation, number, *objects, plane.counted)
+        found = class_differences(*views.classes(plane))
     return compare(
         _titled(evaluation, number),
         found,
-        image=evaluation.image(number),
+        image=image_of(plane.pair, plane.index, plane.truth.shape),
         probabilities=plane.prediction if plane.kind == "probabilities" else None,
     )
 

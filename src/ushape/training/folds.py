@@ -24,7 +24,7 @@ from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.resolution import shrink_for
 from ushape.training.run import TrainResult, train
-from ushape.training.scores import Kind, kind_of, score
+from ushape.training.scores import Kind, Part, kind_of, part_of, total
 from ushape.training.tiles import class_weights
 from ushape.training.tuning import object_diameter, objects_in_words, tuning_set, untuned
 
@@ -48,20 +48,18 @@ class Fold:
     header : ModelHeader
         Of that model.
     samples : list of Sample
-    uncalibrated : list of ndarray of float32, shape (C, H, W)
-        Probabilities, uncalibrated.
+    parts : list of Part
+        What each of them adds to the scores, with what the model's own training images were fitted to.
+    uncalibrated : dict of ndarray of float32, shape (C, H, W)
+        Probabilities, uncalibrated, of those that the ensemble is fitted to, by name.
     """
 
     name: str
     model: Path
     header: ModelHeader
     samples: list[Sample]
-    uncalibrated: list[Array]
-
-    @property
-    def probabilities(self) -> list[Array]:
-        """Probabilities as this model gives them, calibrated on its training images."""
-        return [calibration.calibrated(one, self.header.calibration) for one in self.uncalibrated]
+    parts: list[Part]
+    uncalibrated: dict[str, Array]
 
 
 def train_folds(
@@ -135,6 +133,7 @@ def train_folds(
     shrink = recipe.shrink or shrink_for(samples, len(infos), kind)
     options["recipe"] = recipe.model_copy(update={"shrink": shrink})
     share = None if time is None else parse_duration(str(time)) / folds
+    chosen = tuning_set(samples, samples)
     done: list[Fold] = []
     rows: list[Row] = []
     for number, group in enumerate(groups, start=1):
@@ -161,35 +160,34 @@ def train_folds(
         if result.stop_asked:
             return replace(result, interrupted=True)
         where = {name: options.get(name, "auto") for name in ("device", "precision")}
-        done.append(_predicted(str(number), folder / "last.safetensors", group, encoder, **where))
+        model = folder / "last.safetensors"
+        done.append(_predicted(str(number), model, group, chosen, kind, encoder, **where))
         of_fold = _rows(done[-1], kind)
         write_table(folder / TABLE, of_fold)
         rows += of_fold
         write_table(output / "folds.csv", rows)
-    return _joined(output, done, rows, kind, recipe, encoder, console)
+    return _joined(output, done, rows, chosen, kind, recipe, encoder, console)
 
 
 def _joined(
     output: Path,
     done: Sequence[Fold],
     rows: list[Row],
+    chosen: Sequence[Sample],
     kind: Kind,
     recipe: Recipe,
     encoder: nn.Module | None,
     console: Console,
 ) -> TrainResult:
-    """Score all images, tune on them, write the ensemble, the table and the page."""
+    """Score all images, tune on some of them, write the ensemble, the table and the page."""
     samples = [sample for fold in done for sample in fold.samples]
-    probabilities = [probability for fold in done for probability in fold.probabilities]
-    how = [fold.header.postprocessing for fold in done for _ in fold.samples]
-    everything = score(samples, probabilities, how, kind)
+    everything = total([part for fold in done for part in fold.parts], kind)
     rows.append(Row("all", "all", everything))
     model = output / "model.safetensors"
     classes = len(done[0].header.classes)
     weights = class_weights(samples, classes, recipe.class_power)
     taken_back = calibration.to_take_back(weights, classes, kind, recipe)
-    by_name = {one.name: p for fold in done for one, p in zip(fold.samples, fold.uncalibrated, strict=True)}
-    chosen = tuning_set(samples, samples)
+    by_name = {name: likely for fold in done for name, likely in fold.uncalibrated.items()}
     predicted = [by_name[sample.name] for sample in chosen]
     changes = fitted(chosen, predicted, kind, untuned(samples, kind), taken_back) | {
         "pixel_size_um": common_pixel_size(samples),
@@ -211,27 +209,35 @@ def _predicted(
     name: str,
     model: Path,
     samples: list[Sample],
+    chosen: Sequence[Sample],
+    kind: Kind,
     encoder: nn.Module | None,
     *,
     device: str,
     precision: Precision,
 ) -> Fold:
+    """Predict and score the images of a fold, one after the other: all at once could be too much."""
     network, header = load_model(model, encoder=encoder)
     segmenter = Segmenter(
         network, header.model_copy(update=UNCALIBRATED._asdict()), device=device, engine="pytorch"
     )
-    uncalibrated = [segmenter(sample.image, precision, axes="CYX").probabilities for sample in samples]
-    return Fold(name, model, header, samples, uncalibrated)
+    parts, kept, names = [], {}, {sample.name for sample in chosen}
+    for sample in samples:
+        uncalibrated = segmenter(sample.image, precision, axes="CYX").probabilities
+        likely = calibration.calibrated(uncalibrated, header.calibration)
+        parts.append(part_of(sample, likely, header.postprocessing, kind))
+        if sample.name in names:
+            kept[sample.name] = uncalibrated
+    return Fold(name, model, header, samples, parts, kept)
 
 
 def _rows(fold: Fold, kind: Kind) -> list[Row]:
     """Scores of each image of a fold, and of all of them together."""
-    how, probabilities = fold.header.postprocessing, fold.probabilities
     each = [
-        Row(fold.name, sample.name, score([sample], [probability], how, kind))
-        for sample, probability in zip(fold.samples, probabilities, strict=True)
+        Row(fold.name, sample.name, total([part], kind))
+        for sample, part in zip(fold.samples, fold.parts, strict=True)
     ]
-    return [*each, Row(fold.name, "all", score(fold.samples, probabilities, how, kind))]
+    return [*each, Row(fold.name, "all", total(fold.parts, kind))]
 
 
 def _require_sense(folds: int, validation: str | None, output: Path, resume: bool) -> None:

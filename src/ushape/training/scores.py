@@ -1,6 +1,6 @@
 """Which score selects the best model, and how whole validation images are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -72,31 +72,46 @@ def kind_of(samples: Sequence[Sample], classes: int) -> Kind:
     return "areas"
 
 
-def score(
-    samples: Sequence[Sample],
-    probabilities: Sequence[Array],
-    postprocessing: Postprocessing | Sequence[Postprocessing],
-    kind: Kind | None = None,
-) -> Scores:
-    """Score predicted probabilities against annotated images.
+@dataclass(frozen=True)
+class Part:
+    """What one image adds to the scores of a set; probabilities are kept of cells alone.
 
-    Parameters
+    Attributes
     ----------
-    samples : sequence of Sample
-    probabilities : sequence of ndarray of float, shape (C, H, W)
-    postprocessing : Postprocessing, or one for each sample
-    kind : {"cells", "objects", "areas"}, optional
-        Of the data set, where `samples` are but a few of it; by default that of `samples`.
+    confusion : ndarray of int, shape (C, C)
+    calibration : metrics.Calibration
+    matchings : list of metrics.Matching
+        At each of `metrics.IOU_THRESHOLDS`, where single objects matter.
+    cells : tuple of ndarray, shape (H, W), or None
+        P(cell), true cells, and pixels that do not count: the threshold of V_rand is that of all images.
     """
-    pairs = list(zip(probabilities, samples, strict=True))
-    classes = probabilities[0].shape[0]
-    counts = np.sum(
-        [metrics.confusion(p.argmax(0), sample.classes, classes, ignore=IGNORE) for p, sample in pairs],
-        axis=0,
+
+    confusion: Array
+    calibration: metrics.Calibration
+    matchings: list[metrics.Matching]
+    cells: tuple[Array, Array, Array] | None
+
+
+def part_of(sample: Sample, probabilities: Array, how: Postprocessing, kind: Kind) -> Part:
+    """Compare the probabilities (C, H, W) of an image with its annotation, once for all scores."""
+    matchings, cells, ignored = [], None, sample.classes == IGNORE
+    if kind == "objects":
+        matchings = _matchings(sample, probabilities[1], how)
+    if kind == "cells":
+        # V_rand is defined on a binary truth: cells that touch are cut apart first.
+        cells = probabilities[1], cut_gap(counted_objects(sample)) > 0, ignored
+    return Part(
+        metrics.confusion(probabilities.argmax(0), sample.classes, len(probabilities), ignore=IGNORE),
+        metrics.calibration_error(probabilities, sample.classes),
+        matchings,
+        cells,
     )
-    calibration = metrics.total_calibration(
-        metrics.calibration_error(p, sample.classes) for p, sample in pairs
-    )
+
+
+def total(parts: Sequence[Part], kind: Kind) -> Scores:
+    """Scores of several images together."""
+    counts = np.sum([part.confusion for part in parts], axis=0)
+    calibration = metrics.total_calibration(part.calibration for part in parts)
     present = counts.sum(0) + counts.sum(1) > 0
     dice, iou = (  # where no pixel counts, none is wrong
         float(np.mean(of(counts)[present])) if present.any() else 1.0 for of in (metrics.dice, metrics.iou)
@@ -108,25 +123,54 @@ def score(
         "ece": calibration.error,
         "reliability": Curve("accuracy", "confidence", *calibration.curve),
     }
-    kind = kind or kind_of(samples, classes)
     if kind == "cells":
-        return _scores_of_cells(pairs, overlap)
+        return _scores_of_cells(parts, overlap)
     if kind == "objects":
-        aps = average_precisions(samples, [p[1] for p in probabilities], postprocessing)
+        aps = _average_precisions(part.matchings for part in parts)
         curve = Curve("AP", "IoU threshold", metrics.IOU_THRESHOLDS, aps)
         return Scores(score=aps[0], ap=aps[0], curve=curve, **overlap)
-    return Scores(score=overlap["dice"], **overlap)
+    return Scores(score=dice, **overlap)
+
+
+def score(
+    samples: Sequence[Sample],
+    probabilities: Iterable[Array],
+    postprocessing: Postprocessing,
+    kind: Kind | None = None,
+) -> Scores:
+    """Score predicted probabilities against annotated images.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    probabilities : iterable of ndarray of float, shape (C, H, W)
+        Of each of them; gone through once, and not kept.
+    postprocessing : Postprocessing
+    kind : {"cells", "objects", "areas"}, optional
+        Of the data set, where `samples` are but a few of it; by default that of `samples`.
+    """
+    parts = []
+    for sample, likely in zip(samples, probabilities, strict=True):
+        kind = kind or kind_of(samples, len(likely))
+        parts.append(part_of(sample, likely, postprocessing, kind))
+    assert kind is not None
+    return total(parts, kind)
 
 
 def average_precisions(
-    samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postprocessing | Sequence[Postprocessing]
+    samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postprocessing
 ) -> list[float]:
     """AP at each of `metrics.IOU_THRESHOLDS`, objects of all images together."""
-    each = [how] * len(samples) if isinstance(how, Postprocessing) else how
-    by_image = [
-        metrics.matchings(instances(foreground, own) * (sample.classes != IGNORE), counted_objects(sample))
-        for sample, foreground, own in zip(samples, foregrounds, each, strict=True)
-    ]
+    pairs = zip(samples, foregrounds, strict=True)
+    return _average_precisions(_matchings(sample, foreground, how) for sample, foreground in pairs)
+
+
+def _matchings(sample: Sample, foreground: Array, how: Postprocessing) -> list[metrics.Matching]:
+    found = instances(foreground, how) * (sample.classes != IGNORE)
+    return list(metrics.matchings(found, counted_objects(sample)))
+
+
+def _average_precisions(by_image: Iterable[list[metrics.Matching]]) -> list[float]:
     return [metrics.total(same).average_precision for same in zip(*by_image, strict=True)]
 
 
@@ -142,11 +186,8 @@ def has_touching_objects(sample: Sample) -> bool:
     return bool((cut_gap(objects) != objects).any())
 
 
-def _scores_of_cells(pairs: list[tuple[Array, Sample]], overlap: dict[str, Any]) -> Scores:
-    cells = [probabilities[1] for probabilities, _ in pairs]
-    # V_rand is defined on a binary truth: cells that touch are cut apart first.
-    truth = [cut_gap(counted_objects(sample)) > 0 for _, sample in pairs]
-    ignored = [sample.classes == IGNORE for _, sample in pairs]
+def _scores_of_cells(parts: Sequence[Part], overlap: dict[str, Any]) -> Scores:
+    cells, truth, ignored = zip(*(part.cells for part in parts if part.cells), strict=True)
     v_rand = metrics.v_rand(cells, truth, ignored=ignored)
     curve = Curve("V_rand", "threshold of the probability", metrics.THRESHOLDS, v_rand.by_threshold)
     pixel_error = metrics.pixel_error(cells, truth, ignored=ignored).score

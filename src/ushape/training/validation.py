@@ -1,8 +1,9 @@
 """Whole validation images through the network as it stands: scores, pictures, and the best model kept."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -242,28 +243,41 @@ class Validation(Callback):
         return fitted(self.tuned_on, predicted, self.kind, start, self.balance, is_late)
 
     def _scores(self, network: Network, *, is_last: bool = False) -> Scores:
-        probabilities: list[Array] = []
-        shown = [] if is_last else [sample.name for sample in self.shown]
         self.comparisons = {}
-        for sample, probability in zip(self.scored, self._predict(network, self.scored), strict=True):
-            probabilities.append(probability)
-            if sample.name in shown:
-                self._draw(sample, probability)
+        worst: list[tuple[float, int, Array]] = []
+        predicted = self._predict(network, self.scored)
+        watched = self._noting_worst(predicted, worst) if is_last else self._drawing(predicted)
+        scores = score(self.scored, watched, self.header.postprocessing, self.kind)
         if is_last:
-            self._draw_worst(probabilities)
-        scores = score(self.scored, probabilities, self.header.postprocessing, self.kind)
+            self._draw_worst(worst)
         self.curve = scores.curve
         return scores
 
-    def _draw_worst(self, probabilities: list[Array]) -> None:
-        """Draw those of the scored images in which prediction and truth agree least."""
-        pairs = list(zip(self.scored, probabilities, strict=True))
-        if len(pairs) > SHOWN:
-            pairs.sort(key=lambda pair: self._differences(*pair).agreement)
+    def _drawing(self, predicted: Iterable[Array]) -> Iterator[Array]:
+        """Draw those of the scored images that are shown, on the way."""
+        shown = [sample.name for sample in self.shown]
+        for sample, probability in zip(self.scored, predicted, strict=True):
+            if sample.name in shown:
+                self._draw(sample, probability)
+            yield probability
+
+    def _noting_worst(
+        self, predicted: Iterable[Array], worst: list[tuple[float, int, Array]]
+    ) -> Iterator[Array]:
+        """Keep those of the scored images in which prediction and truth agree least, and their places."""
+        for place, probability in enumerate(predicted):
+            is_chosen = len(self.scored) > SHOWN
+            agreement = self._differences(self.scored[place], probability).agreement if is_chosen else 0.0
+            worst.append((agreement, place, probability))
+            worst.sort(key=itemgetter(0, 1))
+            del worst[SHOWN:]
+            yield probability
+
+    def _draw_worst(self, worst: Sequence[tuple[float, int, Array]]) -> None:
         for path in (self.output / "validation").glob("*.png"):
             path.unlink()  # of earlier models, and perhaps of other images
-        for pair in pairs[:SHOWN]:
-            self._draw(*pair)
+        for _, place, probability in worst:
+            self._draw(self.scored[place], probability)
 
     def _predict(
         self, network: Network, samples: list[Sample], header: ModelHeader | None = None
