@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ushape.io import LabelImage
+from ushape.errors import ImageFormatError
+from ushape.io import LabelImage, image_size
 
 Array = np.ndarray[Any, Any]
 
@@ -75,6 +76,14 @@ class Evidence:
 def label_plane(label: LabelImage, plane: int | None = None) -> Array:
     """One plane of a label image, shape (H, W) or (H, W, 3)."""
     return np.asarray(label.array[plane or 0] if "Z" in label.axes else label.array)
+
+
+def plane_count(path: Path, unreadable: int = 1) -> int:
+    """Planes of an image or of a mask, or what is said of a file that reading will tell the fault of."""
+    try:
+        return image_size(path).planes
+    except ImageFormatError:
+        return unreadable
 
 
 def packed(plane: Array) -> Array:
@@ -148,7 +157,7 @@ def ranked(codes: Array) -> tuple[Array, Array]:
     >>> values.tolist(), ranks.tolist()
     ([0, 7, 255], [[2, 0, 1, 2]])
     """
-    if codes.min() >= 0 and codes.max() < 1 << 16:
+    if codes.dtype.kind != "f" and codes.min() >= 0 and codes.max() < 1 << 16:
         counts = np.bincount(codes.ravel())
         return np.flatnonzero(counts), (np.cumsum(counts > 0, dtype=np.int32) - 1)[codes]
     values, ranks = np.unique(codes, return_inverse=True)

@@ -177,7 +177,7 @@ def _used_as_image(pair: Pair, image: Array, labels: Array, evidence: Evidence) 
         return  # a single label goes with whatever there is
     if len(np.unique(_codes(pixels[::7, ::7]))) > MAX_MASK_VALUES and not is_same:
         return
-    values, ranks = _ranked(_codes(pixels))
+    values, ranks = ranked(_codes(pixels))
     has_few = len(values) <= MAX_MASK_VALUES
     what = f"a mask used as an image: {pair.image} has {len(values)} values"
     if len(values) == 1:
@@ -191,14 +191,6 @@ def _used_as_image(pair: Pair, image: Array, labels: Array, evidence: Evidence) 
 
 def _codes(pixels: Array) -> Array:
     return pixels if pixels.ndim == 2 else packed(pixels)
-
-
-def _ranked(values: Array) -> tuple[Array, Array]:
-    """As `ranked`, of fractions, too."""
-    if values.dtype.kind != "f":
-        return ranked(values.astype(np.int64))
-    found, ranks = np.unique(values, return_inverse=True)
-    return found, ranks.reshape(values.shape)
 
 
 def _tells(ranks: Array, label_ranks: Array) -> bool:

@@ -17,10 +17,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from ushape.data.evidence import plane_count
 from ushape.data.faults import Fault
 from ushape.data.pairing import Pairing, numbers, pair_up
-from ushape.errors import ConfigError, DataError, ImageFormatError
-from ushape.io import image_size, is_image
+from ushape.errors import ConfigError, DataError
+from ushape.io import is_image
 
 Split = Literal["train", "val"]
 
@@ -254,7 +255,7 @@ def _one_pair_per_plane(dataset: Dataset) -> Dataset:
     faults = list(dataset.faults)
     for pair in dataset.pairs:
         if pair.mask is not None and pair.image.plane is not None:
-            count = _plane_count(pair.image.path, unreadable=pair.image.plane + 1)
+            count = plane_count(pair.image.path, unreadable=pair.image.plane + 1)
             if pair.image.plane >= count:
                 what = f"of slice {pair.image.plane}, but {pair.image.path} has {count} planes"
                 fix = "restore the volume, or take the mask out"
@@ -263,7 +264,7 @@ def _one_pair_per_plane(dataset: Dataset) -> Dataset:
         if pair.mask is None or pair.image.plane is not None:
             pairs.append(pair)
             continue
-        in_image, in_mask = _plane_count(pair.image.path), _plane_count(pair.mask.path)
+        in_image, in_mask = plane_count(pair.image.path), plane_count(pair.mask.path)
         if in_image == in_mask:
             pairs += _planes(pair, in_image)
         else:
@@ -285,13 +286,6 @@ def _planes(pair: Pair, count: int) -> Iterable[Pair]:
         )
         for plane in range(count)
     ]
-
-
-def _plane_count(path: Path, unreadable: int = 1) -> int:
-    try:
-        return image_size(path).planes
-    except ImageFormatError:
-        return unreadable  # reading the file will say what is wrong with it
 
 
 def _with_unique_names(dataset: Dataset) -> Dataset:

@@ -335,8 +335,13 @@ def ignored_code(
         return color_code(ignore if len(ignore) == 3 else ignore * 3, bits)
     if len(ignore) == 1 or (not palettes and len(set(ignore)) == 1):
         return ignore[0]
-    for palette in palettes:
-        if (entries := np.flatnonzero((palette == ignore).all(axis=1))).size:
-            return int(entries[0])
+    if (entry := entry_of(ignore, palettes)) is not None:
+        return entry
     color, what = ",".join(map(str, ignore)), "numbers of palettes without it" if palettes else "numbers"
     raise ConfigError(f"--ignore {color} is a colour, and the masks hold {what}; give the number")
+
+
+def entry_of(color: tuple[int, ...], palettes: Sequence[Array]) -> int | None:
+    """Number that stands for a colour in the first palette that has it; None if none has."""
+    entries = (np.flatnonzero((palette == color).all(axis=1)) for palette in palettes)
+    return next((int(found[0]) for found in entries if found.size), None)

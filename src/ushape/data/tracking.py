@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ushape.data.evidence import label_plane
+from ushape.data.evidence import label_plane, plane_count
 from ushape.errors import ImageFormatError
-from ushape.io import image_size, is_image, read_labels
+from ushape.io import is_image, read_labels
 
 MAX_MISSING_SHARE = 0.1
 """Share of the tracking markers that a gold frame may lack where there is no silver truth (our choice)."""
@@ -82,7 +82,7 @@ def _by_slice(silver: dict[Frame, Path], sliced: set[int]) -> dict[Frame, Mask]:
     found: dict[Frame, Mask] = {}
     for (frame, slice_), path in silver.items():
         if slice_ is None and frame in sliced:
-            found |= {(frame, plane): (path, plane) for plane in range(_plane_count(path))}
+            found |= {(frame, plane): (path, plane) for plane in range(plane_count(path))}
         else:
             found[frame, slice_] = path, None
     return found
@@ -127,13 +127,6 @@ def _object_count(mask: Mask | None) -> int:
     is_there = plane is None or ("Z" in labels.axes and plane < len(labels.array))
     array = label_plane(labels, plane) if plane is not None and is_there else labels.array
     return int(np.count_nonzero(np.unique(array))) if is_there else 0
-
-
-def _plane_count(path: Path) -> int:
-    try:
-        return image_size(path).planes
-    except ImageFormatError:
-        return 1  # likewise
 
 
 def _instead(has_silver: bool) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ushape.data.coding import MaskCoding
 from ushape.data.evidence import examine, pieces_of, ranked
-from ushape.data.masks import decide, ignored_code
+from ushape.data.masks import decide, entry_of, ignored_code
 from ushape.errors import DataError, ShapeError
 from ushape.evaluate.pairs import Kind, Pair, kind_of
 from ushape.evaluate.values import is_mask
@@ -75,9 +75,10 @@ def read_planes(pair: Pair, ignore: tuple[int, ...] | None = None) -> Iterator[P
         If their sizes or numbers of planes differ.
     """
     truth, is_color, may_be_ids, palette = _labels(pair.truth)
-    palettes = () if palette is None else (palette,)
-    is_there = palette is None or ignore is None or len(ignore) == 1 or (palette == ignore).all(axis=1).any()
-    ignored = ignored_code(ignore, is_color, 8, palettes) if is_there else None
+    if palette is not None and ignore is not None and len(ignore) == 3:
+        ignored = entry_of(ignore, [palette])  # a palette without the colour has no pixel of it
+    else:
+        ignored = ignored_code(ignore, is_color, 8)
     kind, prediction, from_8_bits = _prediction(pair, planes=len(truth))
     if pair.plane is not None:
         prediction = prediction[pair.plane : pair.plane + 1]

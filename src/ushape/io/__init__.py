@@ -24,6 +24,7 @@ from ushape.io.read import (
 from ushape.io.tensors import read_tensors
 from ushape.io.write import (
     output_folder,
+    to_disk,
     write_classes,
     write_csv,
     write_geojson,
@@ -54,6 +55,7 @@ __all__ = [
     "read_tensors",
     "reads_windows",
     "stem_of",
+    "to_disk",
     "write_classes",
     "write_csv",
     "write_geojson",

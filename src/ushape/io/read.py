@@ -297,7 +297,7 @@ def _decoder(path: Path) -> Callable[[Path, bool], Decoded]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    if not path.name.isprintable() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in path.name):
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in path.name):
         raise ImageFormatError(f"the name of {str(path)!a} is not UTF-8; rename the file")
     try:
         with path.open("rb") as file:

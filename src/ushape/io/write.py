@@ -68,7 +68,7 @@ def written_beside(path: Path | str) -> Iterator[Path]:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        _flush(beside)
+        to_disk(beside)
         os.replace(beside, path)
     except UShapeError:
         raise
@@ -125,10 +125,16 @@ def _reason_and_fix(error: OSError) -> str:
     return f"{error.strerror}; {fix}"
 
 
-def _flush(path: Path) -> None:
-    """Have the data on the disk before the name points to it, so that a power cut leaves no empty file."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would outlive a power cut.
+
+    Before a name points to the file, so that none is empty.
+    """
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _remove(path: Path) -> None:

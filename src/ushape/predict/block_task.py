@@ -4,7 +4,6 @@ It reads their windows, runs the tiles in them and writes their chunks, which no
 run anywhere, in any order and more than once: the chunks come out the same.
 """
 
-import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from ushape.config import Normalization
 from ushape.errors import ConfigError, ImageFormatError
 from ushape.geometry import Geometry
 from ushape.instances import kinds_of
-from ushape.io import LargeImage, open_levels, write_json, written_chunks
+from ushape.io import LargeImage, open_levels, to_disk, write_json, written_chunks
 from ushape.predict.averaging import Average
 from ushape.predict.blocks import BlockPlan
 from ushape.predict.probabilities import most_probable, most_probable_kinds, tile_probabilities
@@ -220,5 +219,4 @@ def _write(store: Path, place: tuple[slice, ...], values: Array) -> None:
     array = open_levels(store)[0]
     array[place] = values.reshape([side.stop - side.start for side in place])
     for path in written_chunks(array, place):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        to_disk(path)

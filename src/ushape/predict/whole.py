@@ -1,6 +1,5 @@
 """An image in memory, from file to files."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +77,7 @@ def predict_aside(
     """Do the same under other names, which `take` then changes: a process may be killed at any time."""
     started = time.perf_counter()
     hidden = aside(targets, settings.command)
-    shutil.rmtree(hidden["json"].parent, ignore_errors=True)  # of a worker that died
+    drop(targets, settings.command)  # of a worker that died
     segmenter = loaded(settings.model, settings.identity, settings.device)
     segmentation = segmenter(
         read_image(path),

@@ -18,7 +18,7 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from ushape.errors import CheckpointError, OutputError
-from ushape.io import read_tensors
+from ushape.io import read_tensors, to_disk
 
 TENSOR, TUPLE, ITEMS = "__tensor__", "__tuple__", "__items__"
 _FIX = "train from the start, into another folder"
@@ -39,7 +39,7 @@ class SafeCheckpointIO(CheckpointIO):
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             (fresh / "tensors.safetensors").write_bytes(safetensors.torch.save(tensors))
-            _to_disk(fresh / "tensors.safetensors")
+            to_disk(fresh / "tensors.safetensors")
             _write_whole(fresh / "state.json", json.dumps(state))
             _replace_folder(fresh, target)
         except OSError as error:
@@ -87,9 +87,9 @@ def _write_whole(path: Path, text: str) -> None:
     """Write a file that is there as soon as it is whole: it is what `newest_whole` goes by."""
     part = path.with_suffix(".part")
     part.write_text(text)
-    _to_disk(part)
+    to_disk(part)
     os.replace(part, path)
-    _to_disk(path.parent)
+    to_disk(path.parent)
 
 
 def _replace_folder(fresh: Path, target: Path) -> None:
@@ -99,17 +99,8 @@ def _replace_folder(fresh: Path, target: Path) -> None:
     if target.exists():
         os.rename(target, old)
     os.rename(fresh, target)
-    _to_disk(target.parent)  # before the old one goes
+    to_disk(target.parent)  # before the old one goes
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would outlive a power cut."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
