@@ -1,7 +1,16 @@
 """The original U-Net, exact, from a few annotated images to a segmentation you can trust."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ushape import metrics as metrics
+    from ushape.models import EncoderUNet as EncoderUNet
+    from ushape.models import UNet as UNet
+    from ushape.predict import Segmentation as Segmentation
+    from ushape.predict import Segmenter as Segmenter
+    from ushape.predict import certify as certify
+    from ushape.training import train as train
 
 __version__ = "0.1.0"
 __all__ = ["EncoderUNet", "Segmentation", "Segmenter", "UNet", "__version__", "certify", "metrics", "train"]

@@ -1,5 +1,6 @@
 """What `import ushape` offers, what it costs, and the form of the source files."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ushape
+import ushape.training
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -65,6 +67,19 @@ def test_predicting_needs_neither_lightning_nor_matplotlib():
     loaded = modules_after("import ushape.predict")
     assert "torch" in loaded
     assert not loaded & {"lightning", "pytorch_lightning", "matplotlib", "tensorboard"}
+
+
+def test_a_recipe_does_not_wait_for_lightning():
+    assert not modules_after("from ushape.training import FAST") & {"lightning", "matplotlib", "tensorboard"}
+
+
+@pytest.mark.parametrize("package", [ushape, ushape.training], ids=lambda package: package.__name__)
+def test_editors_see_every_name_that_is_imported_on_first_use(package):
+    tree = ast.parse(Path(package.__file__).read_text())
+    (seen,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(seen.test) == "TYPE_CHECKING"
+    names = {alias.asname for node in seen.body for alias in node.names}
+    assert names == set(package.__all__) - {"__version__"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

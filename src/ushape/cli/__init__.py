@@ -5,10 +5,7 @@ for torch. Exit status: 0 done, 2 the user's input is wrong (one line on standar
 130 ended by Ctrl-C.
 """
 
-import time
-
-STARTED = time.monotonic()  # A budget of time counts from here, so other imports come after.
-
-from ushape.cli.entry import app, main  # noqa: E402
+from ushape.cli.clock import STARTED
+from ushape.cli.entry import app, main
 
 __all__ = ["STARTED", "app", "main"]

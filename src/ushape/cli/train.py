@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ushape.cli import STARTED
+from ushape.cli.clock import STARTED
 from ushape.cli.options import Classes, Device, Ignore, Images, Masks, Quiet, Verbose
 from ushape.cli.screen import again, show, stopped
 
