@@ -22,7 +22,7 @@ import torch
 
 import ushape
 from ushape.backends import available_memory, resident_memory
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, to_install
 
 _SECONDS_FOR_SCHEDULER = 5
 _SECONDS_FOR_WORKERS = 60
@@ -219,7 +219,7 @@ def _require_answer(address: str) -> None:
 
 def _require_dask(option: str) -> None:
     if importlib.util.find_spec("distributed") is None:
-        raise ConfigError(f"{option} needs Dask; install it with pip install 'ushape[cluster]'")
+        raise ConfigError(f"{option} needs Dask; install it with {to_install('cluster')}")
 
 
 def _wait_for(client: Any, workers: int, complaint: str) -> None:

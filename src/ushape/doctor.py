@@ -1,8 +1,8 @@
 """What this machine is for predictions: versions, instructions, cores, memory, GPU, and how fast it is.
 
-The probe times one small tile for each network and precision, and scales that by the multiplications of the
-tile that a prediction takes: close enough to tell seconds from minutes. It times the machine as it is, other
-work included.
+The probe times one small tile of the upper levels of each network in each precision, and scales that by the
+multiplications of the whole network on the tile that a prediction takes: close enough to tell seconds from
+minutes. It times the machine as it is, other work included.
 """
 
 import os
@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +22,10 @@ import torch
 from ushape import __version__
 from ushape.backends import available_memory, start
 from ushape.backends.memory import installed_memory, memory_limit
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, to_install
 from ushape.models import UNet
 from ushape.models.summary import summarize
-
-if TYPE_CHECKING:
-    from ushape.training.recipe import Recipe
+from ushape.training import FAST, PAPER, Recipe
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +34,12 @@ _PACKAGES = ("torch", "openvino", "nncf")
 _INSTRUCTIONS = {"AVX2": "avx2", "AVX-512": "avx512f", "bf16": "avx512_bf16", "AMX": "amx_tile"}
 """What speeds up convolutions, and its name in /proc/cpuinfo."""
 
-_PROBED_SIDES = 5  # a tile of the fifth valid size, 252 px: large enough for threads, a second on a slow core
+_PROBED_DEPTH = 2
+"""The levels below do as much work, but have nine tenths of the weights, which take seconds to convert."""
+
+_PROBED_SIDE = 252
+"""Input pixels of a tile: large enough for threads, half a second on a slow core."""
+
 _LITTLE_MEMORY = 2e9
 
 
@@ -199,18 +201,16 @@ def probe(progress: Callable[[str], None] | None = None) -> tuple[list[Speed], s
     str
         What `--precision auto` takes: precision, device and engine.
     """
-    from ushape.training.recipe import FAST, PAPER
-
     speeds, auto = [], ""
     with _cache_of_its_own():
         for recipe in (PAPER, FAST):
-            network = _network_of(recipe)
+            network, whole = _network_of(recipe), _whole_network_of(recipe)
             chosen = start(network)
             auto = f"{chosen.precision}, on {chosen.device}, by {chosen.engine}"
             for precision in TIMED:
                 if progress is not None:
                     progress(f"{recipe.name}, {precision}")
-                speeds.append(_speed(network, recipe.name, precision))
+                speeds.append(_speed(network, whole, recipe.name, precision))
     return speeds, auto
 
 
@@ -228,26 +228,30 @@ def _cache_of_its_own() -> Iterator[None]:
                 os.environ["USHAPE_CACHE"] = before
 
 
-def _network_of(recipe: "Recipe") -> UNet:
+def _network_of(recipe: Recipe) -> UNet:
     """An untrained network that is sure of a class: int8 is refused where it changes too many labels."""
-    network = UNet(width=recipe.width, norm=recipe.norm).eval()
+    network = UNet(width=recipe.width, depth=_PROBED_DEPTH, norm=recipe.norm).eval()
     network.state_dict()["score.bias"][0] = 100.0
     return network
 
 
+def _whole_network_of(recipe: Recipe) -> UNet:
+    """The network that is told of, without weights."""
+    with torch.device("meta"):
+        return UNet(width=recipe.width, norm=recipe.norm)
+
+
 def _missing_for_int8() -> str:
     missing = [name for name in ("openvino", "nncf") if _version(name) is None]
-    return f"not possible: needs {' and '.join(missing)}; pip install 'ushape[fast]'" if missing else ""
+    return f"not possible: needs {' and '.join(missing)}; {to_install('fast')}" if missing else ""
 
 
-def _speed(network: UNet, name: str, precision: str) -> Speed:
+def _speed(network: UNet, whole: UNet, name: str, precision: str) -> Speed:
     missing = _missing_for_int8() if precision == "int8" else ""
     if missing:
         return Speed(name, precision, None, missing)
-    geometry = network.geometry
-    small = next(islice(geometry.valid_sizes(), _PROBED_SIDES - 1, None))
     # It takes several passes to quantise, so that is done on the smallest tile; the result is as fast.
-    smallest, tile = (_noise(side) for side in (geometry.smallest, small))
+    smallest, tile = (_noise(side) for side in (network.geometry.smallest, _PROBED_SIDE))
     try:
         backend = start(network, "auto", precision, tiles=[smallest])  # type: ignore[arg-type]
     except ConfigError as error:
@@ -256,10 +260,10 @@ def _speed(network: UNet, name: str, precision: str) -> Speed:
     started = time.perf_counter()
     backend(tile)
     seconds = time.perf_counter() - started
-    large, _ = geometry.nearest_valid_sizes(backend.largest_tile)
+    large, _ = whole.geometry.nearest_valid_sizes(backend.largest_tile)
     assert large is not None
-    more = _work(network, large) / _work(network, small)
-    return Speed(name, precision, seconds * more / (geometry.output_size(large) ** 2 / 1e6))
+    more = _work(whole, large) / _work(network, _PROBED_SIDE)
+    return Speed(name, precision, seconds * more / (whole.geometry.output_size(large) ** 2 / 1e6))
 
 
 def _noise(side: int) -> Array:

@@ -46,3 +46,8 @@ class TilingError(UShapeError, ValueError):
 
 class OutputError(UShapeError, OSError):
     """A result cannot be written: it exists, the folder is read-only, the disk is full."""
+
+
+def to_install(extra: str) -> str:
+    """Say how an extra is installed: in the versions tested together, or pip may fetch another torch."""
+    return f"pip install -c constraints.txt 'ushape[{extra}]'"

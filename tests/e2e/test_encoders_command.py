@@ -276,11 +276,11 @@ def test_models_without_the_extra_names_it():
     done = without_timm("models")
     assert (done.returncode, done.stderr) == (0, "")
     assert "paper" in done.stdout
-    assert "encoders need timm: pip install 'ushape[encoders]'" in done.stdout
+    assert "encoders need timm: pip install -c constraints.txt 'ushape[encoders]'" in done.stdout
     assert "resnet34" not in done.stdout
     done = without_timm("models", "resnet")
     assert done.returncode == 2
-    assert done.stderr.endswith("install it with: pip install 'ushape[encoders]'\n")
+    assert done.stderr.endswith("install it with: pip install -c constraints.txt 'ushape[encoders]'\n")
 
 
 @pytest.mark.parametrize("command", ["train", "predict"])
@@ -292,5 +292,5 @@ def test_commands_without_the_extra_name_it(command, run, discs, tmp_path):
     done = without_timm(command, *words, "--output", tmp_path / "out")
     assert done.returncode == 2, done.stderr
     assert "encoders need timm" in done.stderr
-    assert done.stderr.endswith("install it with: pip install 'ushape[encoders]'\n")
+    assert done.stderr.endswith("install it with: pip install -c constraints.txt 'ushape[encoders]'\n")
     assert done.stderr.count("\n") == 1

@@ -298,7 +298,7 @@ def test_int8_without_its_extra_names_it(monkeypatch, own_cache):
     found = engine.OpenVINOBackend
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     network = unet(depth=1)
-    with pytest.raises(ConfigError, match=r"needs the package nncf; .* pip install 'ushape\[fast\]'"):
+    with pytest.raises(ConfigError, match=r"needs the package nncf; .* -c constraints\.txt 'ushape\[fast\]'"):
         found(network, "int8", tiles=[tile_for(network, 20, 20)])
 
 

@@ -5,8 +5,8 @@ import sys
 from rich.console import Console
 
 from ushape.config import EncoderUNetConfig
-from ushape.models import catalogue
 from ushape.models.encoder_summary import draw_encoder
+from ushape.training import catalogue
 
 
 def test_the_extra_is_named_below_the_list_of_networks(monkeypatch):
@@ -14,7 +14,7 @@ def test_the_extra_is_named_below_the_list_of_networks(monkeypatch):
     console = Console(width=100)
     with console.capture() as screen:
         console.print(catalogue.render())
-    assert "encoders need timm: pip install 'ushape[encoders]'" in screen.get()
+    assert "encoders need timm: pip install -c constraints.txt 'ushape[encoders]'" in screen.get()
 
 
 def test_the_summary_tells_how_far_the_network_looks():

@@ -20,6 +20,7 @@ from ushape.doctor import (
     _core_limit,
     _network_of,
     _speed,
+    _whole_network_of,
     examine,
     render_speeds,
     warnings_of,
@@ -131,15 +132,16 @@ def test_probing_leaves_the_cache_alone(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="int8 is computed on a CPU")
 def test_int8_is_timed_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = _network_of(FAST.model_copy(update={"width": 2}))
-    timed = _speed(network, "narrow", "int8")
+    narrow = FAST.model_copy(update={"width": 2})
+    networks = _network_of(narrow), _whole_network_of(narrow)
+    timed = _speed(*networks, "narrow", "int8")
     assert timed.reason == ""
     assert timed.seconds_per_megapixel is not None
     assert timed.seconds_per_megapixel > 0
     found = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "nncf" else found(name))
-    reason = "not possible: needs nncf; pip install 'ushape[fast]'"
-    assert _speed(network, "narrow", "int8") == Speed("narrow", "int8", None, reason)
+    reason = "not possible: needs nncf; pip install -c constraints.txt 'ushape[fast]'"
+    assert _speed(*networks, "narrow", "int8") == Speed("narrow", "int8", None, reason)
 
 
 def test_speeds_in_words() -> None:

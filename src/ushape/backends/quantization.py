@@ -12,7 +12,7 @@ import numpy as np
 
 from ushape.backends.interface import Array
 from ushape.backends.openvino import compiled, from_cache
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, to_install
 from ushape.models import Network
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def _quantize(
 ) -> "openvino.Model":
     if importlib.util.find_spec("nncf") is None:
         raise ConfigError(
-            "precision int8 needs the package nncf; install it with pip install 'ushape[fast]', or use "
-            "fp32 or bf16"
+            f"precision int8 needs the package nncf; install it with {to_install('fast')}, or use fp32 or "
+            "bf16"
         )
     # NNCF gives every logger that is made after it its own class, and reports on the screen how far it is.
     logger_class = logging.getLoggerClass()

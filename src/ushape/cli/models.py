@@ -22,6 +22,6 @@ def models(
 
         show("\n".join(timm_names(pattern)), quiet)
         return
-    from ushape.models.catalogue import render
+    from ushape.training.catalogue import render
 
     show(render(), quiet)

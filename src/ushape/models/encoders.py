@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ushape.config import Normalization
-from ushape.errors import CheckpointError, ConfigError
+from ushape.errors import CheckpointError, ConfigError, to_install
 from ushape.io import read_tensors
 from ushape.models import efficientnet_names
 from ushape.models.reach import evaluated
@@ -218,7 +218,7 @@ def _timm() -> Any:
         import timm
     except ImportError as error:
         raise ConfigError(
-            f"encoders need timm ({error}); install it with: pip install 'ushape[encoders]'"
+            f"encoders need timm ({error}); install it with: {to_install('encoders')}"
         ) from error
     return timm
 
