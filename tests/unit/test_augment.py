@@ -95,7 +95,12 @@ class TestDraw:
                 "grid must be at least 4 for an approximating spline, got 3",
             ),
             ({"spline": "linear"}, "spline must be 'interpolating' or 'approximating', got 'linear'"),
-            ({"elastic_std_px": -1}, "elastic_std_px must not be negative, got -1"),
+            ({"elastic_std_px": -1}, "elastic_std_px must be a number, at least 0, got -1"),
+            ({"elastic_std_px": float("nan")}, "elastic_std_px must be a number, at least 0, got nan"),
+            (
+                {"scale": (0.8, float("inf"))},
+                "scale must be a range of positive numbers, the smaller first, got (0.8, inf)",
+            ),
             ({"scale": (2, 1)}, "scale must be a range of positive numbers, the smaller first, got (2, 1)"),
             ({"scale": (0, 1)}, "scale must be a range of positive numbers, the smaller first, got (0, 1)"),
         ],
@@ -328,11 +333,13 @@ class TestGreyValues:
     @pytest.mark.parametrize(
         ("strengths", "message"),
         [
-            ({"noise": -0.1}, "noise must be at least 0 and at most inf, got -0.1"),
-            ({"contrast": 1.0}, "contrast must be at least 0 and at most 0.9, got 1.0"),
-            ({"curve": 0.2}, "curve must be at least 0 and at most 0.125, got 0.2"),
-            ({"fade": 1.1}, "fade must be at least 0 and at most 1.0, got 1.1"),
-            ({"patches": -1}, "patches must be at least 0 and at most 1.0, got -1"),
+            ({"noise": -0.1}, "noise must be a number, at least 0, got -0.1"),
+            ({"noise": float("inf")}, "noise must be a number, at least 0, got inf"),
+            ({"blur_px": float("nan")}, "blur_px must be a number, at least 0, got nan"),
+            ({"contrast": 1.0}, "contrast must be a number, at least 0 and at most 0.9, got 1.0"),
+            ({"curve": 0.2}, "curve must be a number, at least 0 and at most 0.125, got 0.2"),
+            ({"fade": 1.1}, "fade must be a number, at least 0 and at most 1.0, got 1.1"),
+            ({"patches": -1}, "patches must be a number, at least 0 and at most 1.0, got -1"),
         ],
     )
     def test_strengths_that_cannot_work_are_refused(self, strengths, message):

@@ -346,6 +346,18 @@ def test_a_thin_diagonal_is_one_object_and_loses_nothing_to_the_gap():
     assert np.array_equal(cut_gap(objects), plane // 255)
 
 
+def test_cells_that_fill_the_image_are_parted_by_lines_one_pixel_wide():
+    """Where such a line runs diagonally, the cells on its two sides touch by corners."""
+    plane = np.full((40, 60), 255, np.uint8)
+    rows = np.arange(40)
+    plane[rows, rows] = plane[rows, rows + 20] = 0
+    objects, object_class = coding_of(plane).objects(plane)
+    assert len(object_class) - 1 == 3
+    assert objects[39, 0] != objects[20, 30] != objects[0, 59]
+    thin, _ = coding_of(255 - plane).objects(255 - plane)
+    assert thin.max() == 2, "a line that is an object stays one"
+
+
 @pytest.mark.data
 def test_vessels_of_drive_stay_whole(data_dir):
     """4-connected, this image has 438 pieces, and the gap between them takes 3 % of the vessels."""

@@ -227,6 +227,16 @@ def test_errors_stop_before_training(tmp_path):
         open_dataset(tmp_path)
 
 
+def test_images_in_which_nothing_counts_are_no_validation_set(tmp_path):
+    folder(tmp_path, stems="abc")
+    save(tmp_path / "masks" / "b.png", np.full((24, 32), 7, np.uint8))
+    with pytest.raises(DataError, match=r"no pixel of the images to validate with counts \(b\)"):
+        open_dataset(tmp_path, validation="b", ignore=7)
+    with pytest.raises(DataError, match=r"no pixel of the images to train on counts \(b\)"):
+        open_dataset(tmp_path, validation="a,c", ignore=7)
+    assert len(open_dataset(tmp_path, validation="a", ignore=7)[0]) == 2
+
+
 def test_load_samples_names_the_file_of_an_unknown_value(tmp_path):
     folder(tmp_path, stems="ab")
     coding = infer_coding([read_labels(tmp_path / "masks" / "a.png")])

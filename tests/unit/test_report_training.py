@@ -98,3 +98,9 @@ def test_pictures_of_the_run_are_shown_where_nothing_was_compared(
     (tmp_path / "validation").mkdir()
     io.write_overlay(tmp_path / "validation" / "one.png", np.zeros((5, 6, 3), np.uint8))
     assert captions(page(tmp_path, header)) == ["one"]
+
+
+def test_the_page_says_by_which_score_the_best_model_was_chosen(tmp_path: Path, header: ModelHeader) -> None:
+    assert "state with the best mean Dice over the classes" in page(tmp_path, header)
+    assert "state with the best IoU" in page(tmp_path, header, chosen_by="iou")
+    assert "state with the best AP(0.5)" in page(tmp_path, header, chosen_by="ap_0.50")

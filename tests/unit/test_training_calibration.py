@@ -71,6 +71,17 @@ def test_pixels_that_do_not_count_have_no_say() -> None:
     assert temperature_of([unknown], [probabilities]) == 1
 
 
+def test_pixels_of_one_class_alone_say_nothing() -> None:
+    """Of them no network would ever be sure enough: the temperature would fall to its lower end."""
+    sample, logits = drawn(2, (30, 40))
+    empty = Sample("s", sample.image, np.zeros_like(sample.objects), sample.object_class)
+    likely = probabilities_of(logits)
+    assert fit([empty], [likely]) == UNCALIBRATED
+    balance = np.array([0.5, 4.0])
+    assert fit([empty], [likely], balance) == calibration.expected(balance) != UNCALIBRATED
+    assert fit([empty, sample], [likely, likely]) != UNCALIBRATED
+
+
 def test_certainty_that_is_always_right_stays_certain() -> None:
     sample, _ = drawn(2, (20, 20))
     certain = np.stack([sample.classes == 0, sample.classes == 1]).astype(np.float32)

@@ -20,14 +20,12 @@ from ushape.training import train
 from ushape.training.budget import Budget
 from ushape.training.header import (
     describe,
-    differing_pixel_sizes,
     initial_network,
     provenance,
     require_same_run,
     unfit_grey_values,
-    unfit_pixel_size,
-    with_pixel_size,
 )
+from ushape.training.pixel_sizes import differing_pixel_sizes, unfit_pixel_size, with_pixel_size
 from ushape.training.recipe import FAST
 
 

@@ -120,6 +120,15 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(tmp_path: Path) -> None:
         trained(tmp_path, [batch(0), broken], PAPER)
 
 
+def test_weights_that_overflow_in_the_last_step_are_met_before_they_are_scored(tmp_path: Path) -> None:
+    module = trained(tmp_path, [batch(0)], PAPER)
+    module.require_finite()
+    with torch.no_grad():
+        next(module.network_to_keep.parameters())[0] = float("inf")
+    with pytest.raises(ConfigError, match="training diverged: there are infinite weights after step 3; try"):
+        module.require_finite()
+
+
 class TestCompiles:
     """Decided by device and budget, never by a clock."""
 

@@ -6,7 +6,7 @@ from skimage.draw import disk
 
 from ushape.config import IGNORE
 from ushape.data import Sample, open_dataset
-from ushape.training.resolution import coarsely_drawn, shrink_for
+from ushape.training.resolution import _busiest, coarsely_drawn, shrink_for
 
 
 def sample_of(objects: np.ndarray, object_class: list[int]) -> Sample:
@@ -51,6 +51,28 @@ def test_blocks_take_their_most_frequent_class_and_a_tie_goes_to_the_background(
     coarse = np.array([[0, 1, 1], [0, 1, 2]])
     np.testing.assert_array_equal(drawn[:, ::3, ::4].argmax(0), coarse[:, [0, 2]])
     np.testing.assert_allclose(drawn.sum(0), 1, atol=1e-6)
+
+
+def test_a_control_without_objects_does_not_decide():
+    blank = sample_of(np.zeros((1100, 1200), int), [0])
+    small = sample_of(np.zeros((1100, 1200), int), pairs(5).object_class.tolist())
+    small.objects[700:1000, 800:1101] = pairs(5).objects
+    assert shrink_for([blank, small, small], 2) == 1
+    rare = [*[blank] * 4, small, *[blank] * 5]
+    assert shrink_for(rare, 2) == 1, "not even where the only image that shows some is passed over"
+    assert shrink_for([blank], 2) == 1
+    large = sample_of(np.kron(pairs(30).objects, np.ones((4, 4), int)), pairs(30).object_class.tolist())
+    assert shrink_for([blank, large], 2) == 2
+
+
+def test_of_large_images_the_part_with_the_most_ends_of_objects_is_looked_at():
+    objects = np.zeros((900, 1000), int)
+    objects[600:604, 500:504] = 1
+    part = _busiest(sample_of(objects, [0, 1]), 300)
+    assert part.objects.shape == part.image.shape[1:] == (300, 300)
+    assert part.objects.sum() == 16
+    small = sample_of(objects[:200, :200], [0, 1])
+    assert _busiest(small, 300) is small
 
 
 @pytest.mark.data

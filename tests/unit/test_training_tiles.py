@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ushape import UNet
+from ushape import UNet, augment
 from ushape.augment import GreyValues
 from ushape.config import IGNORE, Normalization
 from ushape.data import Sample
@@ -203,6 +203,72 @@ def test_ignored_pixels_weigh_nothing() -> None:
     assert unknown.any()
     assert (weights[unknown] == 0).all()
     assert (weights[~unknown] > 0).all()
+
+
+def annotated_in_a_corner(seed: int) -> Sample:
+    """A large image of which only a corner counts."""
+    objects = np.full((500, 540), 2, np.int32)
+    objects[400:, 440:] = 0
+    objects[420:450, 460:500] = 1
+    image = np.zeros((1, *objects.shape), np.float32)
+    return Sample(f"c{seed}", image, objects, np.array([0, 1, IGNORE], np.uint8))
+
+
+def unknown_everywhere(seed: int) -> Sample:
+    objects = np.ones((500, 540), np.int32)
+    return Sample("u", np.zeros((1, *objects.shape), np.float32), objects, np.array([0, IGNORE], np.uint8))
+
+
+def test_tiles_lie_where_something_counts() -> None:
+    """By chance one in seventeen of them would."""
+    recipe = PLAIN.model_copy(update={"plain": 1.0})
+    samples = [unknown_everywhere(0), annotated_in_a_corner(1)]
+    tiles = TileDataset(samples, recipe, GEOMETRY, Normalization(), seed=0)
+    assert len(tiles.images) == len(tiles.samples) == 1, "an image in which nothing counts is passed over"
+    counting = [bool((tiles[number]["weights"] > 0).any()) for number in range(20)]
+    # What counts is known to 32 pixels: three in four of the tiles drawn show some of it.
+    assert sum(counting) >= 8
+    seen = {tiles.draw(number).center for number in range(20)}
+    assert len(seen) == 20
+
+
+def test_where_all_pixels_count_nothing_is_drawn_twice() -> None:
+    tiles = dataset()
+    assert tiles.counted == [None, None]
+    rng = augment.generator(0, 3)
+    y, x = (np.floor(rng.uniform(tiles.size_out / 4, side - tiles.size_out / 4)) + 0.5 for side in (150, 160))
+    assert tiles._center(0, augment.generator(0, 3)) == (y, x)
+
+
+def test_an_odd_tile_has_a_pixel_in_its_middle() -> None:
+    padded = PaddedGeometry(32, lambda: 100)
+    odd = Sample(
+        "o", np.zeros((1, 31, 31), np.float32), np.eye(31, dtype=np.int32), np.array([0, 1], np.uint8)
+    )
+    tiles = TileDataset([odd], PLAIN.model_copy(update={"plain": 1.0}), padded, Normalization(), seed=0)
+    assert tiles.size_in == 31
+    assert tiles.draw(0).center[0] % 1 == 0
+
+
+def test_images_smaller_than_what_a_padded_network_computes_make_no_more_tiles() -> None:
+    padded = PaddedGeometry(32, lambda: 100)
+    assert tile_size([(8, 8)], 572, padded) == (8, tile_size([(32, 32)], 572, padded)[1])
+
+
+def test_strengths_of_grey_values_are_of_the_images_deviation() -> None:
+    """A fixed normalisation, as encoders have it, leaves a dim image with a small deviation."""
+    recipe = FAST.model_copy(update={"grey": GreyValues(brightness=0.2, noise=0.3), "tile": 108})
+    fixed = Normalization(kind="fixed", mean=(0.0,), std=(1000.0,))
+    tiles, usual = (
+        TileDataset([stripes(0)], recipe, GEOMETRY, kind, seed=0) for kind in (fixed, Normalization())
+    )
+    (deviation,) = tiles.deviations[0]
+    assert deviation < 0.2
+    for number in range(5):
+        dim, bright = tiles.draw(number).grey, usual.draw(number).grey
+        np.testing.assert_allclose(dim.noise, bright.noise * deviation, rtol=1e-6)
+        np.testing.assert_allclose(dim.brightness, bright.brightness * deviation, rtol=1e-6)
+        np.testing.assert_array_equal(dim.contrast, bright.contrast)
 
 
 def test_small_images_get_several_small_tiles() -> None:

@@ -78,6 +78,22 @@ def test_no_more_than_a_few_true_objects_are_taken_for_specks() -> None:
     assert speck_area([sample(np.zeros_like(objects))]) == 0, "there is none"
 
 
+def test_an_image_that_shows_nothing_is_never_tuned_on_alone() -> None:
+    empty = [sample(np.zeros((10, 10), np.int32), name=f"empty {n}") for n in range(5)]
+    full = sample(np.eye(10, dtype=np.int32), name="full")
+    images = [*empty, full]
+    assert [one.name for one in tuning_set(images, images[:1])] == ["full"]
+    assert len(tuning_set(images, images)) == 6, "among others it is as good as any"
+    assert [one.name for one in tuning_set(empty, empty[:1])] == ["empty 2"], "there is nothing else"
+
+
+def test_a_few_objects_do_not_say_how_small_one_in_a_hundred_is() -> None:
+    objects = np.zeros((40, 400), np.int32)
+    for number in range(10):
+        objects[:30, 40 * number : 40 * number + 10 + number] = number + 1
+    assert speck_area([sample(objects)]) == 150, "half of the smallest"
+
+
 def test_the_typical_object_is_the_median_of_those_that_count() -> None:
     objects = np.zeros((60, 200), np.int32)
     for number, side in enumerate([4, 10, 10, 12, 40], start=1):

@@ -190,9 +190,9 @@ def _require_drawable(elastic_std_px: float, grid: int, scale: tuple[float, floa
         raise ConfigError(f"spline must be 'interpolating' or 'approximating', got {spline!r}")
     if grid < fewest[spline]:
         raise ConfigError(f"grid must be at least {fewest[spline]} for an {spline} spline, got {grid}")
-    if elastic_std_px < 0:
-        raise ConfigError(f"elastic_std_px must not be negative, got {elastic_std_px}")
-    if not 0 < scale[0] <= scale[1]:
+    if not 0 <= elastic_std_px < math.inf:
+        raise ConfigError(f"elastic_std_px must be a number, at least 0, got {elastic_std_px}")
+    if not 0 < scale[0] <= scale[1] < math.inf:
         raise ConfigError(f"scale must be a range of positive numbers, the smaller first, got {scale}")
 
 

@@ -1,7 +1,7 @@
 """Grey values varied at random. Ronneberger 2015, section 3.1, names it; how is our choice."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ class GreyValues:
     Parameters
     ----------
     brightness : float
-        Largest offset, in standard deviations of the normalised image.
+        Largest offset, in standard deviations of the image.
     contrast : float
         Largest relative change of the contrast, at most 0.9.
     curve : float
@@ -47,8 +47,9 @@ class GreyValues:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             largest = _LARGEST.get(name, math.inf)
-            if not 0 <= value <= largest:
-                raise ConfigError(f"{name} must be at least 0 and at most {largest}, got {value}")
+            if not (0 <= value <= largest and math.isfinite(value)):
+                limit = f" and at most {largest}" if name in _LARGEST else ""
+                raise ConfigError(f"{name} must be a number, at least 0{limit}, got {value}")
 
     def draw(self, rng: np.random.Generator, channels: int) -> "GreyVariation":
         """Draw what one tile is varied by.
@@ -114,6 +115,10 @@ class GreyVariation:
     blur_px: float
     fade: float
     patches: Array
+
+    def of_deviation(self, deviation: Array) -> "GreyVariation":
+        """Give the same for an image whose channels have these standard deviations (C,), in place of 1."""
+        return replace(self, brightness=self.brightness * deviation, noise=self.noise * deviation)
 
 
 def vary_grey_values(image: Array, variation: GreyVariation, rng: np.random.Generator) -> Array:

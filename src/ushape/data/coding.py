@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ushape.config import IGNORE, ClassInfo
+from ushape.config import IGNORE, ClassInfo, Connectivity
 from ushape.data.evidence import Array, Evidence, common_codes, packed, unpacked
 from ushape.errors import DataError
 
@@ -31,6 +31,8 @@ class MaskCoding:
         Whether labels are colours.
     bits : int
         Bits per colour channel.
+    connectivity : {4, 8}
+        By what the pixels of an object touch, where objects are the components of class 1.
     """
 
     kind: Literal["classes", "instances", "rgb"]
@@ -38,6 +40,7 @@ class MaskCoding:
     ignore: int | None = None
     is_rgb: bool = False
     bits: int = 8
+    connectivity: Connectivity = 8
 
     @cached_property
     def values(self) -> Array:
@@ -107,12 +110,13 @@ class MaskCoding:
     def objects(self, plane: Array) -> tuple[Array, Array]:
         """Objects of one plane of a label image, and the class of each.
 
-        Objects are the ids of an instance mask, renumbered 1..n; the 8-connected components of class 1
-        where there are two classes; and one object per class where there are more: a semantic class is
-        not a cell, no border is drawn between its parts.
+        Objects are the ids of an instance mask, renumbered 1..n; the components of class 1 where there are
+        two classes; and one object per class where there are more: a semantic class is not a cell, no
+        border is drawn between its parts.
 
-        A line one pixel wide, a vessel say, is drawn diagonally from corner to corner. 4-connected, it
-        would be as many objects as it has steps, and the gap between touching objects would erase it.
+        A line one pixel wide is drawn diagonally from corner to corner. A vessel, 4-connected, would be as
+        many objects as it has steps, and the gap between touching objects would erase it. Where the line
+        is background, a membrane between cells, the cells on its two sides are one when 8-connected.
 
         Returns
         -------
@@ -126,7 +130,7 @@ class MaskCoding:
         if self.kind == "instances":
             objects, count = _renumbered(np.where(ignored, 0, self.codes(plane)))
         elif len(self.classes) == 2:
-            objects, count = _components(classes == 1)
+            objects, count = _components(classes == 1, self.connectivity)
         else:
             objects, count = np.where(ignored, 0, classes), len(self.classes) - 1
         of_class = np.arange(count + 1) if len(self.classes) > 2 else np.arange(count + 1) > 0
@@ -134,7 +138,13 @@ class MaskCoding:
 
 
 def class_coding(
-    codes: Iterable[int], *, ignore: int | None, is_rgb: bool, bits: int, palette: Array | None
+    codes: Iterable[int],
+    *,
+    ignore: int | None,
+    is_rgb: bool,
+    bits: int,
+    palette: Array | None,
+    connectivity: Connectivity,
 ) -> MaskCoding:
     """Coding in which each of `codes`, in this order, is a class."""
     codes = [int(code) for code in codes]
@@ -147,7 +157,7 @@ def class_coding(
         )
         for index, (name, code) in enumerate(zip(names, codes, strict=True))
     )
-    return MaskCoding("rgb" if is_rgb else "classes", infos, ignore, is_rgb, bits)
+    return MaskCoding("rgb" if is_rgb else "classes", infos, ignore, is_rgb, bits, connectivity)
 
 
 def object_coding(*, ignore: int | None, is_rgb: bool, bits: int) -> MaskCoding:
@@ -213,10 +223,12 @@ def _renumbered(ids: Array) -> tuple[Array, int]:
     return np.searchsorted(values[values != 0], ids) + (ids != 0), len(values) - 1
 
 
-def _components(foreground: Array) -> tuple[Array, int]:
+def _components(foreground: Array, connectivity: Connectivity) -> tuple[Array, int]:
     import cc3d
 
-    objects, count = cc3d.connected_components(foreground.astype(np.uint8), connectivity=8, return_N=True)
+    objects, count = cc3d.connected_components(
+        foreground.astype(np.uint8), connectivity=connectivity, return_N=True
+    )
     return objects, int(count)
 
 

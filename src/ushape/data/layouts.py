@@ -20,6 +20,7 @@ from typing import Literal
 from ushape.data.evidence import plane_count
 from ushape.data.faults import Fault
 from ushape.data.pairing import Pairing, numbers, pair_up
+from ushape.data.tracking import sequences
 from ushape.errors import ConfigError, DataError
 from ushape.io import is_image
 
@@ -193,8 +194,6 @@ def _globs(root: Path, images: str, masks: str) -> Dataset:
 
 
 def _tracking_challenge(root: Path) -> Dataset | None:
-    from ushape.data.tracking import sequences
-
     found = sequences(root)
     if not found:
         return None

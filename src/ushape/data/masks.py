@@ -159,8 +159,16 @@ class _Found:
         return next((mask.file for mask in self.masks if value in mask.values), None)
 
     def class_coding(self, values: Iterable[int]) -> MaskCoding:
+        values = [int(value) for value in values]
+        counts = [self.pixels_of(value) for value in values]
         return class_coding(
-            values, ignore=self.ignore, is_rgb=self.is_rgb, bits=self.bits, palette=self.palette
+            values,
+            ignore=self.ignore,
+            is_rgb=self.is_rgb,
+            bits=self.bits,
+            palette=self.palette,
+            # Where objects fill most of the image, thin lines are what separates them.
+            connectivity=4 if 2 * counts[1] > sum(counts) else 8,
         )
 
 

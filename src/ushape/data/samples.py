@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ushape.config import ClassInfo
+from ushape.config import IGNORE, ClassInfo
 from ushape.data.check import CheckReport, check_dataset
 from ushape.data.coding import MaskCoding, not_counted
 from ushape.data.evidence import Array, label_plane
@@ -94,6 +94,8 @@ def open_dataset(
     parts = split(pairs, None if folder else validation, seed=seed)
     samples = {sample.name: sample for sample in load_samples(replace(dataset, pairs=tuple(pairs)), coding)}
     train, held_out = ([samples[pair.name] for pair in part] for part in parts)
+    _require_counted(train, "train on")
+    _require_counted(held_out, "validate with")
     notes = [f"{dataset.layout}: {len(train)} images to train on, {len(held_out)} held out", *report.notes]
     notes += _unused_share(pairs, validation)
     notes += [f"warning: {fault}" for fault in report.warnings]
@@ -150,9 +152,12 @@ def open_folds(
     samples = load_samples(replace(dataset, pairs=tuple(pairs)), coding)
     rng = np.random.default_rng(seed)
     parts = np.concatenate([rng.permutation(folds) for _ in range(0, len(samples), folds)])
-    return [
+    groups = [
         [sample for sample, own in zip(samples, parts, strict=False) if own == part] for part in range(folds)
-    ], coding.classes
+    ]
+    for group in groups:
+        _require_counted(group, "hold out together")
+    return groups, coding.classes
 
 
 def load_samples(dataset: Dataset, coding: MaskCoding) -> list[Sample]:
@@ -253,6 +258,15 @@ def _require_sound(report: CheckReport) -> MaskCoding:
         rest = f" (and {more} more: see ushape check {report.dataset.root})" if more > 0 else ""
         raise DataError(f"{report.errors[0]}{rest}")
     return report.coding
+
+
+def _require_counted(samples: Sequence[Sample], purpose: str) -> None:
+    if not any((sample.classes != IGNORE).any() for sample in samples):
+        names = ", ".join(sample.name for sample in samples[:3])
+        raise DataError(
+            f"no pixel of the images to {purpose} counts ({names}): all are outside of the region, or of the "
+            "label that is ignored; annotate some, choose others by --validation, or leave these out"
+        )
 
 
 def _without_copies(report: CheckReport) -> list[Pair]:

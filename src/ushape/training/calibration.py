@@ -90,14 +90,15 @@ def fit(
     -------
     Calibration
         Numbers of three decimals, the temperature between 0.05 and 20, the bias a multiple of -log(w_c);
-        `UNCALIBRATED` where no pixel counts.
+        what is `expected` where pixels of fewer than two classes count: of one alone no network is ever
+        sure enough.
     """
     most = MOST_PIXELS // len(samples)
     parts = [sampled(*pair, most) for pair in zip(samples, probabilities, strict=True)]
     values = np.concatenate([part for part, _ in parts], axis=1)
     classes = np.concatenate([part for _, part in parts])
-    if not classes.size:
-        return UNCALIBRATED
+    if not classes.size or classes.min() == classes.max():
+        return expected(balance)
     terms = [_logits(values).astype(np.float64)]
     if balance is not None:
         terms.append(-np.log(balance.astype(np.float64))[:, np.newaxis])

@@ -18,7 +18,7 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from ushape.errors import CheckpointError, OutputError
-from ushape.io import read_tensors, to_disk
+from ushape.io import name_whole, read_tensors, to_disk
 
 TENSOR, TUPLE, ITEMS = "__tensor__", "__tuple__", "__items__"
 _FIX = "train from the start, into another folder"
@@ -40,7 +40,9 @@ class SafeCheckpointIO(CheckpointIO):
             fresh.mkdir(parents=True)
             (fresh / "tensors.safetensors").write_bytes(safetensors.torch.save(tensors))
             to_disk(fresh / "tensors.safetensors")
-            _write_whole(fresh / "state.json", json.dumps(state))
+            part = fresh / "state.part"
+            part.write_text(json.dumps(state))
+            name_whole(part, fresh / "state.json")  # `newest_whole` goes by it
             _replace_folder(fresh, target)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -81,15 +83,6 @@ def newest_whole(target: Path) -> Path:
         if (folder / "state.json").is_file():
             return folder
     return target
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is there as soon as it is whole: it is what `newest_whole` goes by."""
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    to_disk(part)
-    os.replace(part, path)
-    to_disk(path.parent)
 
 
 def _replace_folder(fresh: Path, target: Path) -> None:

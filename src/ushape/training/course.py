@@ -105,6 +105,7 @@ class Course(Callback):
 
     def _validate(self, trainer: Trainer, module: TrainingModule) -> None:
         started, before = self.budget.tick(), self.validation.best
+        module.require_finite()
         self.validation.validate(trainer, module)
         if not before or self.until.merit(self.validation.best) > self.until.merit(before):
             self.improved = self.budget.progress(trainer.global_step)
@@ -113,6 +114,7 @@ class Course(Callback):
 
     def _look(self, trainer: Trainer, module: TrainingModule) -> None:
         started = self.budget.tick()
+        module.require_finite()
         own = self.validation.look(module.network_to_keep) if trainer.is_global_zero else [0.0, 0.0]
         per_pixel, per_picture = self.budget.share(own)
         if not self.validation.history:  # later scores must be those of the same images

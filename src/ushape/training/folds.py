@@ -19,7 +19,7 @@ from ushape.training import calibration
 from ushape.training.checkpoint_io import newest_whole
 from ushape.training.fitting import fitted
 from ushape.training.fold_table import Row, on_screen, write_page, write_table
-from ushape.training.header import common_pixel_size, with_pixel_size
+from ushape.training.pixel_sizes import common_pixel_size, with_pixel_size
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.resolution import shrink_for

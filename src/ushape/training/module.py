@@ -24,6 +24,8 @@ from ushape.training.recipe import Recipe
 LOG_EVERY = 10
 """Steps from one loss in the TensorBoard events to the next."""
 
+_DIVERGED = "training diverged: {}; try --recipe fast, or another --seed"
+
 
 class TrainingModule(LightningModule):
     """The network under training.
@@ -123,15 +125,23 @@ class TrainingModule(LightningModule):
             step, loss = self._unread.popleft()
             self.last_loss = float(loss)
             if not math.isfinite(self.last_loss):
-                raise ConfigError(
-                    f"training diverged: the loss is {self.last_loss} at step {step}; "
-                    "try --recipe fast, or another --seed"
-                )
+                raise ConfigError(_DIVERGED.format(f"the loss is {self.last_loss} at step {step}"))
             if step % LOG_EVERY == 0:
                 for logger in self.loggers:
                     logger.log_metrics({"train/loss": self.last_loss}, step)
             self._losses += self.last_loss
             self._num_losses += 1
+
+    def require_finite(self) -> None:
+        """Refuse weights that overflowed in the last step: the loss is that of the weights before it.
+
+        Raises
+        ------
+        ConfigError
+        """
+        tensors = _tensors(self.network_to_keep)
+        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+            raise ConfigError(_DIVERGED.format(f"there are infinite weights after step {self.global_step}"))
 
     def mean_loss(self) -> float:
         """Mean loss of the steps since this was last asked for."""

@@ -18,6 +18,8 @@ def write_page(
     comparisons: Sequence[Comparison] = (),
     curve: Curve | None = None,
     reliability: Mapping[str, Curve] | None = None,
+    *,
+    chosen_by: str = "score",
 ) -> None:
     """Write `report.html` into the folder of a run.
 
@@ -38,6 +40,8 @@ def write_page(
         The leading score of the best model over its threshold.
     reliability : mapping of str to Curve, optional
         Accuracy over confidence, before and after calibration.
+    chosen_by : str
+        The score by which the best model was chosen; see `until.Until`.
 
     Raises
     ------
@@ -46,7 +50,9 @@ def write_page(
     """
     command = f"ushape predict {output / 'model.safetensors'} my-new-images --output my-results --overlay"
     sections = [
-        report.section("Result", report.key_numbers(_scores(best)), _reading(best), *_over_threshold(curve)),
+        report.section(
+            "Result", report.key_numbers(_scores(best)), _reading(best, chosen_by), *_over_threshold(curve)
+        ),
         report.section("Course", *_courses(history), _validations(history)),
         *(_worst_first(comparisons, len(header.provenance["held_out"])) or _pictures(output / "validation")),
         *_calibration(header, best, reliability),
@@ -60,8 +66,9 @@ def _scores(row: dict[str, float]) -> dict[str, object]:
     return {name: row[key] for key, name in NAMES.items() if key in row}
 
 
-def _reading(best: dict[str, float]) -> str:
+def _reading(best: dict[str, float], chosen_by: str) -> str:
     chosen = next((NAMES[key] for key in ("v_rand", "ap") if key in best), "mean Dice over the classes")
+    chosen = {"score": chosen, "ap_0.50": NAMES["ap"]}.get(chosen_by) or NAMES[chosen_by]
     return f"Validation scores of the state with the best {chosen}, after {best['step']:.0f} steps."
 
 

@@ -1,13 +1,25 @@
-"""What a person sees while a network trains."""
+"""What a person is told of a run: what is trained, how it goes, and what came of it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from lightning import Callback, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ushape.config import ModelHeader
+from ushape.training import calibration
+from ushape.training.feed import share_of_step
 from ushape.training.scores import NAMES
+from ushape.training.tiles import TileDataset
+from ushape.training.tuning import objects_in_words
 from ushape.training.validation import Validation
+
+UPRIGHT = (
+    "images have a top: tiles are turned by 10 degrees at most, and mirrored left to right (a recipe with "
+    "upright=False turns them freely)"
+)
+KEEPS_PIECES = "the model file keeps 8 pieces of training images, for int8 (--no-int8-tiles: none)"
 
 
 class ProgressLines(Callback):
@@ -69,6 +81,33 @@ class ProgressLines(Callback):
         """Close the bar."""
         if self.bar is not None:
             self.bar.stop()
+
+
+def plan_in_words(
+    header: ModelHeader, dataset: TileDataset, trained_on: int, held_out: int, processes: int
+) -> str:
+    """What is trained on what, in one line: network, numbers of images, tiles of a step."""
+    share = share_of_step(dataset.tiles_per_step, processes)
+    tiles = "one tile" if share * processes == 1 else f"{share * processes} tiles"
+    where = f", {share} on each of {processes} devices" if processes > 1 else ""
+    return (
+        f"{header.name}, {len(header.classes)} classes; {trained_on} training images, {held_out} held out; "
+        f"{tiles} of {dataset.size_in} -> {dataset.size_out} px a step{where}"
+    )
+
+
+def ending(validation: Validation, reason: str) -> Iterator[str]:
+    """Why the run ended early, if it did, and what was fitted on training images then."""
+    if reason:
+        yield reason
+    images = len(validation.header.provenance["tuned_on"])
+    fitted = "1 training image" if images == 1 else f"{images} training images"
+    before, after = validation.result["ece_at_temperature_1"], validation.result["ece"]
+    yield (
+        f"probabilities, calibrated on {fitted}: {calibration.in_words(validation.header.calibration)}; "
+        f"calibration error of the validation images {before:.4f} before, {after:.4f} with it"
+    )
+    yield objects_in_words(validation.header, fitted)
 
 
 def _line(row: dict[str, float], seconds: float) -> str:

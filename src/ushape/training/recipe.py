@@ -68,8 +68,8 @@ class Recipe(Frozen):
         Whether tiles are turned by 10 degrees at most, and mirrored left to right only; None: where the
         annotations have a top and a bottom, see `orientation.has_top`.
     plain : float
-        Share of the tiles that are only turned by quarters and mirrored, not deformed: they show the noise
-        and the sharpness of the images as they are.
+        Share of the tiles that are only turned by quarters and mirrored, not deformed: nothing in them is
+        interpolated, so noise and sharpness are those of the images, but for what `grey` does to them.
     loss : str
         See `ushape.loss.segmentation_loss`. Border and class weights count in cross-entropy and focal loss.
     encoder_share : float

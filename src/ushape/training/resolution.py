@@ -6,6 +6,9 @@ as coarsely as such a network could at best, enlarged again, and scored against 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ import numpy as np
 from ushape.config import Postprocessing
 from ushape.data import Sample
 from ushape.training.scores import Kind, counted_objects, score
+from ushape.training.spread import evenly, shows_two_classes, telling
 from ushape.weight_map import cut_gap
 
 Array = np.ndarray[Any, Any]
@@ -22,6 +26,9 @@ TOLERATED = 0.05
 
 MOST_PIXELS = 2_000_000
 """Of the annotations that are looked at; takes about a second."""
+
+FEWEST = 4
+"""Images that are looked at, if there are so many: of large ones parts."""
 
 
 def shrink_for(samples: Sequence[Sample], classes: int, kind: Kind | None = None) -> int:
@@ -42,16 +49,33 @@ def shrink_for(samples: Sequence[Sample], classes: int, kind: Kind | None = None
         2 if annotations drawn at half the size keep their score but for 0.05: V_rand where cells fill the
         image, the mean of AP over the IoU thresholds where single objects touch, else the mean Dice.
     """
-    chosen = _spread(samples)
+    chosen = _looked_at(samples)
+    if not any(map(shows_two_classes, chosen)):
+        return 1
     full, half = (_score_at_best(chosen, classes, kind, factor) for factor in (1, 2))
     return 2 if half >= full - TOLERATED else 1
 
 
-def _spread(samples: Sequence[Sample]) -> list[Sample]:
-    """As many samples, evenly spread, as have no more pixels than shall be looked at; at least one."""
+def _looked_at(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples, evenly spread: as many as have no more pixels than shall be looked at, or parts of a few."""
     pixels = float(np.mean([sample.objects.size for sample in samples]))
-    count = int(np.clip(MOST_PIXELS / pixels, 1, len(samples)))
-    return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]
+    count = min(max(int(MOST_PIXELS / pixels), FEWEST), len(samples))
+    side = int((MOST_PIXELS / count) ** 0.5)
+    return [_busiest(sample, side) for sample in telling(samples, partial(evenly, count=count))]
+
+
+def _busiest(sample: Sample, side: int) -> Sample:
+    """Of a large sample the square of so many pixels a side in which the most objects end."""
+    objects = sample.objects
+    if objects.size <= side**2:
+        return sample
+    ends = np.zeros(objects.shape, bool)
+    ends[1:] = objects[1:] != objects[:-1]
+    ends[:, 1:] |= objects[:, 1:] != objects[:, :-1]
+    starts = (sorted({*range(0, length - side, side), max(length - side, 0)}) for length in objects.shape)
+    places = [(slice(top, top + side), slice(left, left + side)) for top, left in product(*starts)]
+    y, x = max(places, key=lambda place: int(ends[place].sum()))
+    return replace(sample, image=sample.image[:, y, x], objects=objects[y, x])
 
 
 def _score_at_best(samples: list[Sample], classes: int, kind: Kind | None, factor: int) -> float:

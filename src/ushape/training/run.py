@@ -33,26 +33,24 @@ from ushape.training.feed import AugmentOn, TileData, share_of_step
 from ushape.training.fine_tuning import encoder_weights, in_words, origin, slower
 from ushape.training.header import (
     describe,
-    differing_pixel_sizes,
     initial_network,
     provenance,
     require_same_run,
     unfit_grey_values,
-    unfit_pixel_size,
-    with_pixel_size,
 )
 from ushape.training.loop import interruptible, trainer_for, within_memory, without_chatter
 from ushape.training.module import TrainingModule
 from ushape.training.orientation import has_top
 from ushape.training.page import write_page
+from ushape.training.pixel_sizes import differing_pixel_sizes, unfit_pixel_size, with_pixel_size
 from ushape.training.processes import from_first, is_first, own_device
-from ushape.training.progress import ProgressLines
+from ushape.training.progress import KEEPS_PIECES, UPRIGHT, ProgressLines, ending, plan_in_words
 from ushape.training.recipe import Recipe
 from ushape.training.recipe import recipe as recipe_named
 from ushape.training.schedule import Schedule
 from ushape.training.scores import Scores, kind_of
 from ushape.training.tiles import TileDataset
-from ushape.training.tuning import objects_in_words, tuning_set
+from ushape.training.tuning import tuning_set
 from ushape.training.until import until as until_of
 from ushape.training.validation import Validation
 
@@ -242,16 +240,12 @@ def train(
     network = initial_network(header, from_model, seed, freeze_encoder, weights, encoder, is_resumed=resume)
     dataset = TileDataset(samples, chosen, network.geometry, header.normalization, seed=seed)
     if from_model is not None:
-        notes.append(in_words(header, from_model, freeze_encoder))
-        notes += [*unfit_grey_values(header, samples), *unfit_pixel_size(from_model, samples)]
+        notes += _starting_from(from_model, header, samples, freeze_encoder)
     if chosen.upright:
-        notes.append(
-            "images have a top: tiles are turned by 10 degrees at most, and mirrored left to right (a recipe "
-            "with upright=False turns them freely)"
-        )
+        notes.append(UPRIGHT)
     if int8_tiles:
-        notes.append("the model file keeps 8 pieces of training images, for int8 (--no-int8-tiles: none)")
-    for line in [*notes, _plan(header, dataset, samples, held_out, devices * nodes)]:
+        notes.append(KEEPS_PIECES)
+    for line in [*notes, plan_in_words(header, dataset, len(samples), len(held_out), devices * nodes)]:
         console.print(line, highlight=False, soft_wrap=True)
 
     backend = PyTorchBackend(network, device, precision)
@@ -290,7 +284,7 @@ def train(
         trainer.fit(module, feed, ckpt_path=checkpoint)
     if is_first():
         watch.header = read_header(output / "model.safetensors")  # what was fitted, in this run or before it
-        for line in _ending(watch, course):
+        for line in ending(watch, course.reason):
             console.print(line, highlight=False, soft_wrap=True)
         _write_page(output, watch)
     told = watch.result or watch.best  # the first process alone has the result
@@ -316,6 +310,14 @@ def _recipe(
             "an encoder that is pretrained with --model"
         )
     return recipe_named(name)
+
+
+def _starting_from(
+    from_model: str | Path, header: ModelHeader, samples: list[Sample], freeze_encoder: int | None
+) -> list[str]:
+    """What is taken from a model, and what of the images does not fit it."""
+    unfit = *unfit_grey_values(header, samples), *unfit_pixel_size(from_model, samples)
+    return [in_words(header, from_model, freeze_encoder), *unfit]
 
 
 def _precision(asked: str, device: str) -> Precision:
@@ -362,35 +364,12 @@ def _write_page(output: Path, watch: Validation) -> None:
     comparisons = list(watch.comparisons.values())
     if comparisons or not (output / "report.html").exists():
         write_page(
-            output, watch.header, watch.history, watch.result, comparisons, watch.curve, watch.reliability
+            output,
+            watch.header,
+            watch.history,
+            watch.result,
+            comparisons,
+            watch.curve,
+            watch.reliability,
+            chosen_by=watch.until.metric,
         )
-
-
-def _ending(watch: Validation, course: Course) -> Iterator[str]:
-    """Why the run ended early, if it did, and what was fitted on training images then."""
-    if course.reason:
-        yield course.reason
-    images = len(watch.header.provenance["tuned_on"])
-    fitted = "1 training image" if images == 1 else f"{images} training images"
-    before, after = watch.result["ece_at_temperature_1"], watch.result["ece"]
-    yield (
-        f"probabilities, calibrated on {fitted}: {calibration.in_words(watch.header.calibration)}; "
-        f"calibration error of the validation images {before:.4f} before, {after:.4f} with it"
-    )
-    yield objects_in_words(watch.header, fitted)
-
-
-def _plan(
-    header: ModelHeader,
-    dataset: TileDataset,
-    samples: list[Sample],
-    held_out: list[Sample],
-    processes: int,
-) -> str:
-    share = share_of_step(dataset.tiles_per_step, processes)
-    tiles = "one tile" if share * processes == 1 else f"{share * processes} tiles"
-    where = f", {share} on each of {processes} devices" if processes > 1 else ""
-    return (
-        f"{header.name}, {len(header.classes)} classes; {len(samples)} training images, "
-        f"{len(held_out)} held out; {tiles} of {dataset.size_in} -> {dataset.size_out} px a step{where}"
-    )

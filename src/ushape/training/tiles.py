@@ -24,6 +24,12 @@ Array = np.ndarray[Any, Any]
 Tile = dict[str, Any]
 """Tensors and plain numbers, by name."""
 
+_BLOCK = 32
+"""Side of the blocks of pixels of which is known whether any counts."""
+
+_TRIES = 100
+"""Most places that are drawn for a tile: enough where one in twenty shows a pixel that counts."""
+
 
 @dataclass(frozen=True, eq=False)
 class TileDraw:
@@ -64,8 +70,21 @@ def parted(sample: Sample) -> Sample:
     return replace(sample, objects=parts.astype(np.int32), object_class=object_class)
 
 
+def counted_blocks(sample: Sample) -> Array | None:
+    """Whether any pixel counts in each block of 32 x 32 pixels; None if all pixels do."""
+    counted = sample.classes != IGNORE
+    if counted.all():
+        return None
+    rows, columns = (np.arange(0, length, _BLOCK) for length in counted.shape)
+    blocks: Array = np.logical_or.reduceat(np.logical_or.reduceat(counted, rows, axis=0), columns, axis=1)
+    return blocks
+
+
 class TileDataset(Dataset[Tile]):
     """Augmented tiles of annotated images, by global sample number.
+
+    Where some pixels do not count, tiles are drawn until one shows some that do; an image without any is
+    passed over.
 
     Parameters
     ----------
@@ -90,7 +109,12 @@ class TileDataset(Dataset[Tile]):
         seed: int,
     ) -> None:
         self.recipe, self.geometry, self.seed = recipe, geometry, seed
+        samples = [sample for sample in samples if (sample.classes != IGNORE).any()]
+        self.counted = [counted_blocks(sample) for sample in samples]
         self.images = [normalization.apply(sample.image) for sample in samples]
+        # Strengths are of images of deviation 1, which a fixed normalisation does not make of each.
+        is_fixed = normalization.kind == "fixed"
+        self.deviations = [image.std((1, 2)) if is_fixed else None for image in self.images]
         classes = max(int(s.object_class[s.object_class != IGNORE].max()) for s in samples) + 1
         self.balance = class_weights(samples, classes, recipe.class_power)
         self.separate = classes == 2 if recipe.separate is None else recipe.separate
@@ -144,13 +168,11 @@ class TileDataset(Dataset[Tile]):
     def draw(self, number: int) -> TileDraw:
         """Draw what tile `number` is: cheap, nothing is computed."""
         image, rng = self._image_of(number), augment.generator(self.seed, number)
-        return TileDraw(
-            image=image,
-            center=self._center(self.samples[image].objects.shape, rng),
-            deformation=self._deformation(rng),
-            grey=self.grey.draw(rng, len(self.images[image])),
-            rng=rng,
-        )
+        center, deformation = self._center(image, rng), self._deformation(rng)
+        grey = self.grey.draw(rng, len(self.images[image]))
+        if (deviation := self.deviations[image]) is not None:
+            grey = grey.of_deviation(deviation)
+        return TileDraw(image=image, center=center, deformation=deformation, grey=grey, rng=rng)
 
     def _image_of(self, number: int) -> int:
         # Every image once per round, each round in an order of its own.
@@ -158,15 +180,31 @@ class TileDataset(Dataset[Tile]):
         order = augment.generator(self.seed, turn, stream=2).permutation(len(self.samples))
         return int(order[place])
 
-    def _center(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[float, float]:
+    def _center(self, image: int, rng: np.random.Generator) -> tuple[float, float]:
         # Anywhere, but with at most a quarter of the tile beyond the border of the image.
-        reach = self.size_out / 4
+        shape, reach = self.samples[image].objects.shape, self.size_out / 4
         low = [min(reach, side / 2) for side in shape]
-        # Between two pixels, where the middle of a tile is: a plain tile then shows pixels as they are.
-        y, x = (
-            math.floor(rng.uniform(edge, side - edge)) + 0.5 for edge, side in zip(low, shape, strict=True)
-        )
+        # The middle of an even tile is between two pixels: a plain tile then shows pixels as they are.
+        middle = 0.5 if self.size_in % 2 == 0 else 0.0
+        for _ in range(_TRIES):
+            y, x = (
+                math.floor(rng.uniform(edge, side - edge)) + middle
+                for edge, side in zip(low, shape, strict=True)
+            )
+            if self._teaches(image, y, x):
+                break
         return y, x
+
+    def _teaches(self, image: int, y: float, x: float) -> bool:
+        """Whether a tile there, if it is not turned, has a pixel that counts, or nearly."""
+        blocks = self.counted[image]
+        if blocks is None:
+            return True
+        half = self.size_out // 2
+        rows, columns = (
+            slice(max(int(at) - half, 0) // _BLOCK, (int(at) + half) // _BLOCK + 1) for at in (y, x)
+        )
+        return bool(blocks[rows, columns].any())
 
     def _deformation(self, rng: np.random.Generator) -> augment.Deformation:
         if rng.uniform() < self.recipe.plain:
@@ -201,4 +239,5 @@ def tile_size(shapes: list[tuple[int, ...]], largest: int, geometry: Geometry) -
     size_in = min(geometry.input_size(side), most)
     if isinstance(geometry, PaddedGeometry) and size_in > geometry.period:
         size_in -= size_in % geometry.period  # what goes on beyond that is computed for nothing
-    return size_in, max(1, most**2 // size_in**2)
+    computed = max(size_in, geometry.period)  # a padded network fills up what is smaller
+    return size_in, max(1, most**2 // computed**2)

@@ -5,6 +5,7 @@ to. The training images have; they are seen as they are, never as the deformed t
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ushape.config import ModelHeader, Postprocessing
 from ushape.data import Sample
 from ushape.training.scores import Kind, average_precisions, counted_objects
+from ushape.training.spread import evenly, telling
 
 Array = np.ndarray[Any, Any]
 Change = dict[str, Any]
@@ -29,13 +31,18 @@ _SPLITS: tuple[Change, ...] = (
     *({"split": "distance", "seed_depth_px": depth} for depth in (0.75, 1.5, 2.5)),
 )
 _AREAS = (0, 0.5, 1.5, 2)
-"""Multiples of the area that one true object in a hundred is smaller than: more would drop true objects."""
+"""Multiples of `speck_area`: more would drop true objects."""
 
 
 def speck_area(samples: Sequence[Sample]) -> int:
-    """Area in pixels below which one true object in a hundred lies; 0 if there is none."""
+    """Area in pixels below which one true object in a hundred lies; 0 if there is none.
+
+    Fewer than a hundred cannot tell: half the area of the smallest.
+    """
     areas = _areas(samples)
-    return int(np.quantile(areas, 0.01)) if areas.size else 0
+    if areas.size >= 100:
+        return int(np.quantile(areas, 0.01))
+    return int(areas.min() // 2) if areas.size else 0
 
 
 def untuned(samples: Sequence[Sample], kind: Kind) -> Postprocessing:
@@ -70,15 +77,20 @@ def _areas(samples: Sequence[Sample]) -> Array:
 def tuning_set(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sample]:
     """Choose training images to tune on: evenly spread, at least one, as many pixels as are held out.
 
+    One of them shows an object, if any training image does.
     Some tenths of a second per megapixel and candidate, twenty of them: that takes about two validations.
     """
     most_pixels = min(MOST_PIXELS, sum(sample.objects.size for sample in held_out))
-    sizes = np.array([sample.objects.size for sample in samples])
-    for count in range(len(samples), 1, -1):
-        chosen = np.linspace(0, len(samples) - 1, count).round().astype(int)
-        if sizes[chosen].sum() <= most_pixels:
-            return [samples[place] for place in chosen]
-    return [samples[len(samples) // 2]]
+    return telling(samples, partial(_that_fit, most_pixels=most_pixels))
+
+
+def _that_fit(samples: Sequence[Sample], most_pixels: int) -> list[Sample]:
+    most = most_pixels // min(sample.objects.size for sample in samples)
+    for count in range(min(len(samples), most), 1, -1):
+        chosen = evenly(samples, count)
+        if sum(sample.objects.size for sample in chosen) <= most_pixels:
+            return chosen
+    return evenly(samples, 1)
 
 
 def tune(
@@ -127,10 +139,7 @@ def quality(samples: Sequence[Sample], foregrounds: Sequence[Array], how: Postpr
 
 def _rounds(start: Postprocessing) -> Iterator[Sequence[Change]]:
     thresholds = [{"threshold": threshold} for threshold in _THRESHOLDS]
-    holes = [
-        {"fill_holes": True},
-        {"fill_holes": False},
-    ]  # a hole makes a ridge of the distance, and so two seeds
+    holes = [{"fill_holes": True}, {"fill_holes": False}]  # a hole makes a ridge of the distance: two seeds
     yield thresholds
     yield _SPLITS
     yield holes
