@@ -1,6 +1,7 @@
 """Images read by windows: what a window holds is what the whole image holds there."""
 
 import json
+import os
 import warnings
 
 import numpy as np
@@ -19,6 +20,7 @@ from ushape.io import (
     reads_windows,
     write_pyramid,
 )
+from ushape.io.decoded import Spacing
 
 RNG = np.random.default_rng(4)
 GREY = RNG.integers(0, 4000, (90, 70), dtype=np.uint16)
@@ -34,6 +36,25 @@ def write_ome_zarr(path, array, axes, version, **more):
         image = OMEZarrImage(array, axes.lower(), **more)
         OMEZarrMultiscale(image, scale_factors=[2, 4]).to_ome_zarr(str(path), version=version)
     return path
+
+
+def attributes_of(path):
+    """What the metadata of an OME-Zarr say, independently of our own reader."""
+    attributes = zarr.open_group(str(path), mode="r").attrs.asdict()
+    return attributes.get("ome", attributes)
+
+
+def say(path, **words):
+    """Have the metadata of an OME-Zarr say something else of the image and its levels."""
+    group = zarr.open_group(str(path), mode="r+")
+    attributes = group.attrs.asdict()
+    attributes.get("ome", attributes)["multiscales"][0].update(words)
+    group.update_attributes(attributes)
+
+
+def moved(scale, translation):
+    """Coordinate transformations, in words of OME-Zarr."""
+    return [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
 
 
 def pyramid(path, array, **options):
@@ -106,6 +127,54 @@ def test_the_pixel_size_is_in_micrometres(version, tmp_path):
         assert image.version == version
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_is_said_of_all_levels_is_applied_after_what_is_said_of_one(version, tmp_path):
+    """As in the example of the specification, where the size of pixels is said there."""
+    path, units = tmp_path / "a.zarr", {"y": "micrometer", "x": "micrometer"}
+    write_ome_zarr(path, GREY, "YX", version, axes_units=units)
+    say(path, coordinateTransformations=[{"type": "scale", "scale": [0.5, 0.25]}])
+    assert read_image(path).pixel_size_um == (0.5, 0.25)
+    say(
+        path,
+        datasets=[{"path": "s0", "coordinateTransformations": moved([2.0, 4.0], [3.0, 5.0])}],
+        coordinateTransformations=moved([0.5, 0.25], [10.0, 20.0]),
+    )
+    with LargeImage(path) as image:
+        assert image.pixel_size_um == (1.0, 1.0)
+        assert image.spacings == {"Y": (1.0, 11.5, "micrometer"), "X": (1.0, 21.25, "micrometer")}
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_a_scale_that_makes_no_sense_is_none(scale, tmp_path):
+    path, units = tmp_path / "a.zarr", {"y": "micrometer", "x": "micrometer"}
+    write_ome_zarr(path, GREY, "YX", "0.5", axes_units=units)
+    say(path, datasets=[{"path": "s0", "coordinateTransformations": moved([0.5, scale], [3.0, 5.0])}])
+    with LargeImage(path) as image:
+        assert image.pixel_size_um is None
+        assert image.spacings == {"Y": (0.5, 3.0, "micrometer"), "X": (1.0, 0.0, None)}
+
+
+@pytest.mark.parametrize(
+    ("axes", "planes", "expected"),
+    [
+        ("ZYX", (3,), (4.0, 8.0, "micrometer")),
+        ("TZYX", (1, 3), (4.0, 8.0, "micrometer")),
+        ("TZYX", (3, 1), (9.0, 18.0, None)),
+        ("TZYX", (2, 3), None),
+        ("TYX", (1,), None),
+    ],
+)
+def test_planes_lie_where_their_one_axis_says(axes, planes, expected, tmp_path):
+    steps, units = {"T": 9.0, "Z": 4.0, "Y": 0.5, "X": 0.25}, {"t": "second", "z": "micrometer"}
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, np.zeros((*planes, 20, 30), np.uint8), axes, "0.5", axes_units=units)
+    where = moved([steps[axis] for axis in axes], [2 * steps[axis] for axis in axes])
+    say(path, datasets=[{"path": "s0", "coordinateTransformations": where}])
+    with LargeImage(path) as image:
+        assert image.spacings.get("Z") == expected
+        assert [image.spacings[axis] for axis in "YX"] == [(0.5, 1.0, None), (0.25, 0.5, None)]
+
+
 def test_a_damaged_window_is_one_line_and_others_are_read(tmp_path):
     path = tmp_path / "a.zarr"
     levels = create_store(path, "YX", (64, 64), np.uint8, (32, 32), version="0.5")
@@ -151,9 +220,86 @@ def test_what_is_written_is_read_by_ome_zarr_with_all_levels(version, tmp_path):
         step = 2**number
         np.testing.assert_array_equal(level.data.compute(), classes[:, ::step, ::step])
         assert list(level.scale.values()) == [1, 0.5 * step, 0.25 * step]
+        _, translation = found.metadata.datasets[number].coordinateTransformations
+        assert translation.translation == [0, 0, 0], "of the upper left pixel"
     assert len(found.images) == 3
     np.testing.assert_array_equal(read_labels(path).array, classes)
     assert read_image(path).pixel_size_um == (0.5, 0.25)
+
+
+def means(array):
+    """Of 2 x 2 pixels each, or of those that there are at the border."""
+    channels, height, width = array.shape
+    even = np.pad(array, [(0, 0), (0, height % 2), (0, width % 2)], constant_values=np.nan)
+    return np.nanmean(even.reshape(channels, -(-height // 2), 2, -(-width // 2), 2), axis=(2, 4))
+
+
+def test_lower_levels_of_probabilities_are_means_and_lie_in_the_middle(tmp_path):
+    path, finer = tmp_path / "a_probabilities.ome.zarr", RNG.random((2, 1025, 1001), dtype=np.float32)
+    levels = create_store(
+        path, "CYX", finer.shape, np.float32, (1, 272, 304),
+        version="0.5", spacings={"Y": Spacing(0.5, 8.0), "X": Spacing(0.25)},
+    )  # fmt: skip
+    levels[0][:] = finer
+    fill_levels(levels)
+    (multiscale,) = attributes_of(path)["multiscales"]
+    assert len(levels) == 3
+    for number, (level, told) in enumerate(zip(levels, multiscale["datasets"], strict=True)):
+        # Three sums of float32, in another order, at each of two levels: 7e-7 at most.
+        np.testing.assert_allclose(level[:], finer, rtol=1e-6)
+        step, shift = 2**number, (2**number - 1) / 2
+        assert told["coordinateTransformations"] == moved(
+            [1.0, 0.5 * step, 0.25 * step], [0.0, 8.0 + 0.5 * shift, 0.25 * shift]
+        )
+        finer = means(finer)
+
+
+@pytest.mark.parametrize(
+    ("size_um", "scale", "translation", "unit"),
+    [
+        ((0.5, 0.25), [2.0, 500.0, 250.0], [4.0, 1000.0, 0.0], "nanometer"),
+        ((1.0, 0.25), [2.0, 1.0, 0.25], [4.0, 2.0, 0.0], "micrometer"),
+    ],
+    ids=["of the file", "another"],
+)
+def test_a_size_of_pixels_goes_before_that_of_the_file(size_um, scale, translation, unit, tmp_path):
+    path, nm = tmp_path / "a.zarr", "nanometer"
+    spacings = {"Z": Spacing(2.0, 4.0, nm), "Y": Spacing(500.0, 1000.0, nm), "X": Spacing(250.0, 0.0, nm)}
+    create_store(
+        path, "ZYX", (2, 20, 30), np.uint8, (1, 20, 30),
+        version="0.5", pixel_size_um=size_um, spacings=spacings,
+    )  # fmt: skip
+    (multiscale,) = attributes_of(path)["multiscales"]
+    assert multiscale["datasets"][0]["coordinateTransformations"] == moved(scale, translation)
+    assert [axis["unit"] for axis in multiscale["axes"]] == [nm, unit, unit]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_without_colours_have_no_empty_list_of_them(version, tmp_path):
+    """The schema of OME-Zarr wants at least one in it."""
+    create_store(tmp_path / "a.zarr", "YX", (20, 30), np.uint16, (20, 30), version=version, colors={})
+    assert attributes_of(tmp_path / "a.zarr")["image-label"] == {"version": version}
+
+
+def test_what_killed_writes_left_is_taken_away_and_the_rest_is_on_the_disk(tmp_path, monkeypatch):
+    path, on_disk, fsync = tmp_path / "a.zarr", set(), os.fsync
+
+    def noted(number):
+        on_disk.add(os.fstat(number).st_ino)
+        fsync(number)
+
+    levels = create_store(path, "YX", (600, 520), np.uint8, (300, 300), version="0.5")
+    levels[0][:] = 7
+    for chunk in ("s0/c/0/1", "s1/c/0/0"):
+        left = (path / chunk).with_suffix(".0123456789abcdef.partial")  # as zarr names it
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"half of a chunk")
+    monkeypatch.setattr(os, "fsync", noted)
+    fill_levels(levels)
+    there = [path, *path.rglob("*")]
+    assert not [it for it in there if it.suffix == ".partial"]
+    assert {it.stat().st_ino for it in there} <= on_disk
+    assert (path / "s1" / "c" / "0" / "0").exists()
 
 
 def test_ome_zarr_and_tiff_are_read_by_windows(tmp_path):

@@ -14,7 +14,7 @@ from ushape.data.masks import decide, entry_of, ignored_code
 from ushape.errors import DataError, ShapeError
 from ushape.evaluate.pairs import Kind, Pair, kind_of
 from ushape.evaluate.values import is_mask
-from ushape.io import image_size, read_image, read_labels
+from ushape.io import read_image, read_labels, stores_floats
 
 Array = NDArray[Any]
 
@@ -146,7 +146,7 @@ def _prediction(pair: Pair, planes: int) -> tuple[Kind, Array, bool]:
     kind = kind_of(path)
     if kind in ("classes", "instances"):
         return kind, _labels(path)[0], False
-    if kind is None and image_size(path).dtype.kind != "f":
+    if kind is None and not stores_floats(path):
         return "classes", _labels(path)[0], False
     values = read_image(path).planes
     from_8_bits = values.dtype == np.uint8

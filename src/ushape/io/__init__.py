@@ -1,5 +1,6 @@
 """Images, label images and results as files."""
 
+from ushape.io.image import Image, ImageSize, LabelImage
 from ushape.io.large import LargeImage, reads_windows, written_at
 from ushape.io.multiscale import (
     create_store,
@@ -12,17 +13,16 @@ from ushape.io.multiscale import (
 from ushape.io.pyramid import LARGEST_TIFF, write_pyramid
 from ushape.io.read import (
     IMAGE_SUFFIXES,
-    Image,
-    ImageSize,
-    LabelImage,
     holds_image,
     image_size,
     is_image,
     read_image,
     read_labels,
+    stores_floats,
 )
 from ushape.io.tensors import read_tensors
 from ushape.io.write import (
+    name_whole,
     output_folder,
     to_disk,
     write_classes,
@@ -48,6 +48,7 @@ __all__ = [
     "image_size",
     "is_image",
     "is_store",
+    "name_whole",
     "open_levels",
     "output_folder",
     "read_image",
@@ -55,6 +56,7 @@ __all__ = [
     "read_tensors",
     "reads_windows",
     "stem_of",
+    "stores_floats",
     "to_disk",
     "write_classes",
     "write_csv",

@@ -1,11 +1,30 @@
 """What a decoder hands over: pixels exactly as they lie in the file, and how to understand them."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+
+
+class Spacing(NamedTuple):
+    """Where the pixels of an image lie along one axis: pixel i at `offset + i * step`.
+
+    Attributes
+    ----------
+    step : float
+        In `unit`, > 0.
+    offset : float
+        In `unit`.
+    unit : str or None
+        As the file names it, which need not be one that we know; None where it names none.
+    """
+
+    step: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,8 @@ class Decoded:
         Largest value an unsigned sample of the file can have.
     pixel_size_um : tuple of float, or None
         Height and width of a pixel in micrometres.
+    spacings : mapping of str to Spacing
+        Of each axis, by its letter, of an OME-Zarr; else empty.
     """
 
     pixels: Array
@@ -38,6 +59,7 @@ class Decoded:
     white_is_zero: bool = False
     max_value: int = 255
     pixel_size_um: tuple[float, float] | None = None
+    spacings: Mapping[str, Spacing] = field(default_factory=dict)
 
 
 def unread(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

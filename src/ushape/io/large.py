@@ -3,15 +3,18 @@
 import math
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from ushape.errors import ShapeError
 from ushape.io import multiscale, tiff
-from ushape.io.decoded import Array, Decoded, unread
-from ushape.io.read import Image, ImageSize, image_of, reading, size_of
+from ushape.io.decoded import Array, Decoded, Spacing, unread
+from ushape.io.image import Image, ImageSize
+from ushape.io.read import image_of, reading, size_of
 
 
 class LargeImage:
@@ -21,13 +24,17 @@ class LargeImage:
     ----------
     path : Path
         An OME-Zarr folder (its full resolution is read) or a TIFF file, also with a pyramid (SVS).
+    channels : int, optional
+        How many are wanted: with 1, an image in colour is taken for grey as long as its channels are equal.
 
     Attributes
     ----------
     path : Path
-    size : ImageSize
-        As `read_image` would give it.
+    size, stored_size : ImageSize
+        Of what `read` gives, and as `read_image` would give it.
     is_stack : bool
+    is_grey_in_colour : bool
+        Whether three channels are taken for one.
     pixel_size_um : tuple of float, or None
         Height and width of a pixel in micrometres, where the file says so.
     version : str or None
@@ -39,7 +46,7 @@ class LargeImage:
         If the file cannot be read; see `read_image`.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, channels: int | None = None) -> None:
         self.path = Path(path)
         self.version: str | None = None
         with ExitStack() as opened, reading(self.path):
@@ -49,7 +56,9 @@ class LargeImage:
                 self._stored = opened.enter_context(tiff.opened_tiff(self.path))
             self._opened = opened.pop_all()
         header = self._decoded(unread(self._stored.pixels.shape, self._stored.pixels.dtype))
-        self.size: ImageSize = size_of(header, self.path)
+        self.stored_size: ImageSize = size_of(header, self.path)
+        self.is_grey_in_colour = channels == 1 and self.stored_size.channels == 3
+        self.size = self.stored_size._replace(channels=1) if self.is_grey_in_colour else self.stored_size
         self.pixel_size_um = header.pixel_size_um
         # By place: two axes may have one letter, such as the Q of what tifffile does not know.
         self._stacked = [axis for axis, letter in enumerate(self._stored.axes) if letter not in "CSYX"]
@@ -83,6 +92,8 @@ class LargeImage:
         ------
         ImageFormatError
             If what is stored there is damaged, or not finite.
+        ShapeError
+            If it is in colour, and grey is wanted.
         """
         axes = self._stored.axes
         chosen = [slice(None)] * len(axes)
@@ -95,19 +106,18 @@ class LargeImage:
             values = self._stored.pixels[tuple(chosen)]
         window: Image = image_of(self._decoded(np.asarray(values)), self.path, keep_unit_axes=False)
         plane_of_window: Array = window.planes[0]
-        return plane_of_window
+        return self._grey(plane_of_window) if self.is_grey_in_colour else plane_of_window
+
+    def _grey(self, plane: Array) -> Array:
+        if (plane[1:] != plane[:1]).any():
+            raise ShapeError(
+                f"{self.path} has 3 channels (RGB) that differ, and 1 is wanted (grey); convert it to grey "
+                "values, or use a model trained on colour images"
+            )
+        return plane[:1].copy()  # what it was cut from can go
 
     def _decoded(self, pixels: Array) -> Decoded:
-        stored = self._stored
-        return Decoded(
-            pixels,
-            stored.axes,
-            stored.palette,
-            stored.has_alpha,
-            stored.white_is_zero,
-            stored.max_value,
-            stored.pixel_size_um,
-        )
+        return replace(self._stored, pixels=pixels)
 
     @property
     def chunk_bytes(self) -> int:
@@ -126,13 +136,30 @@ class LargeImage:
         return tuple(getattr(pixels, "chunks", (1,) * len(pixels.shape)))
 
     @property
+    def spacings(self) -> dict[str, Spacing]:
+        """Where its rows (Y), columns (X) and planes (Z) lie, as an OME-Zarr says; empty for a TIFF.
+
+        Planes only if they are those of one axis. Of a time there is no unit: along Z it would be a length.
+        """
+        told = self._stored.spacings
+        found = {axis: told[axis] for axis in "YX" if axis in told}
+        long = [self._stored.axes[axis] for axis in self._stacked if self._stored.pixels.shape[axis] > 1]
+        if told and len(long) == 1:
+            found["Z"] = told[long[0]] if long == ["Z"] else told[long[0]]._replace(unit=None)
+        return found
+
+    @property
     def identity(self) -> dict[str, Any]:
-        """What tells this image from another: place, shape, and when it was written; without reading it."""
+        """What tells this image from another: its place, its metadata, and when these were written.
+
+        In words of JSON; without reading its pixels.
+        """
         status = _written(self.path)
         return {
             "path": str(self.path.resolve()),
             "shape": list(self._stored.pixels.shape),
             "dtype": str(self._stored.pixels.dtype),
+            "spacings": {axis: [*spacing] for axis, spacing in self.spacings.items()},
             "bytes": status.st_size,
             "modified_ns": status.st_mtime_ns,
         }

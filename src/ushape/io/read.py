@@ -9,15 +9,17 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ushape.errors import ImageFormatError, ShapeError
 from ushape.io import multiscale, raster, tiff
 from ushape.io.decoded import Array, Decoded, in_order, without_unit_axes
+from ushape.io.image import Image, ImageSize, LabelImage
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".svs"})
 """Suffixes, in lower case, of the files that can be read."""
@@ -38,72 +40,6 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 """What Pillow, tifffile and imagecodecs raise on damaged files; any of these, as a fuzz test shows."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image or a stack of images.
-
-    Attributes
-    ----------
-    array : ndarray of uint8, uint16, int16 or float32
-        Values as in the file, axes as in `axes`.
-    axes : {"YX", "YXC", "ZYX", "ZYXC"}
-        Pages, time and any other axis are Z.
-    pixel_size_um : tuple of float, or None
-        Height and width of a pixel in micrometres, where the file says so.
-    path : Path or None
-        Where it was read from; None for an array.
-    """
-
-    array: Array
-    axes: str
-    pixel_size_um: tuple[float, float] | None = None
-    path: Path | None = None
-
-    @property
-    def is_stack(self) -> bool:
-        """Whether there is a Z axis, be it of length 1."""
-        return "Z" in self.axes
-
-    @property
-    def planes(self) -> Array:
-        """All planes, channels first: shape (Z, C, H, W); Z = 1 for one image. A view."""
-        array = self.array if self.is_stack else self.array[np.newaxis]
-        array = array if "C" in self.axes else array[..., np.newaxis]
-        return np.moveaxis(array, -1, 1)
-
-
-@dataclass(frozen=True)
-class LabelImage:
-    """A label image as it is stored.
-
-    Attributes
-    ----------
-    array : ndarray of int
-        Label numbers or palette indices; colours (uint8 or uint16) where `axes` ends in C.
-    axes : {"YX", "ZYX", "YXC", "ZYXC"}
-        With C: three channels, red, green and blue.
-    palette : ndarray of uint8, shape (n, 3), or None
-        Colours of the indices, for a file with a palette.
-    path : Path or None
-        Where it was read from; None for an array.
-    """
-
-    array: Array
-    axes: str
-    palette: Array | None = None
-    path: Path | None = None
-
-
-class ImageSize(NamedTuple):
-    """Size of an image as `read_image` would return it."""
-
-    planes: int
-    height: int
-    width: int
-    channels: int
-    dtype: np.dtype[Any]
 
 
 def is_image(path: Path | str) -> bool:
@@ -212,6 +148,17 @@ def image_size(path: Path | str) -> ImageSize:
     return size_of(_decode_file(path, pixels=False), path)
 
 
+def stores_floats(path: Path | str) -> bool:
+    """Whether a file holds floats, and not wide integers of which `read_image` makes some.
+
+    Raises
+    ------
+    ImageFormatError
+        As `image_size`.
+    """
+    return bool(_decode_file(Path(path), pixels=False).pixels.dtype.kind == "f")
+
+
 def size_of(decoded: Decoded, path: Path) -> ImageSize:
     """Size of the image that a decoder found in `path`."""
     decoded = _as_grey_or_colour(_opaque(decoded)[0])
@@ -264,7 +211,7 @@ def _relabelled(decoded: Decoded, axes: str, path: Path | None) -> Decoded:
 def _decode_file(path: Path, *, pixels: bool = True) -> Decoded:
     decode = _decoder(path)
     with reading(path):
-        return decode(path, pixels)
+        return decode(path, pixels=pixels)
 
 
 @contextmanager
@@ -283,16 +230,16 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _decoder(path: Path) -> Callable[[Path, bool], Decoded]:
+def _decoder(path: Path) -> Callable[..., Decoded]:
     """The function that decodes this file, chosen by its first bytes; a wrong suffix does no harm."""
     if multiscale.is_store(path):
-        return lambda path, pixels: multiscale.decode_store(path, pixels=pixels)
+        return multiscale.decode_store
     start = _first_bytes(path)
     if start.startswith(tiff.SIGNATURES):
-        return lambda path, pixels: tiff.decode_tiff(path, pixels=pixels)
+        return tiff.decode_tiff
     for signature, name in raster.SIGNATURES.items():
         if start.startswith(signature):
-            return lambda path, pixels: raster.decode_raster(path, name, pixels=pixels)
+            return partial(raster.decode_raster, format_name=name)
     raise ImageFormatError(f"{path} is not an image: it begins with {start!r}; export it as PNG or TIFF")
 
 

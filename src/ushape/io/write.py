@@ -68,14 +68,14 @@ def written_beside(path: Path | str) -> Iterator[Path]:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        to_disk(beside)
-        os.replace(beside, path)
+        name_whole(beside, path)
     except UShapeError:
         raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {_reason_and_fix(error)}") from error
     finally:
-        _remove(beside)
+        with suppress(OSError):  # the folder itself is gone or forbidden: nothing was written there
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -137,11 +137,12 @@ def to_disk(path: Path) -> None:
         os.close(number)
 
 
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder itself is gone or forbidden: nothing was written there
+def name_whole(part: Path, path: Path) -> None:
+    """Give a file that is written its name; from then on it is there whole, also after a power cut."""
+    to_disk(part)
+    os.replace(part, path)
+    with suppress(OSError):  # not every file system can
+        to_disk(path.parent)
 
 
 def write_classes(

@@ -5,6 +5,7 @@ either.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from ushape.backends import Precision
 from ushape.config import Frozen, ModelHeader, Normalization
 from ushape.geometry import Geometry
 from ushape.io import create_store
+from ushape.io.decoded import Spacing
 from ushape.predict.resampling import Resampling, Size, Window
 from ushape.predict.scaling import Scale, scaled_size
 from ushape.tiling import Span, plan_axis
@@ -33,7 +35,8 @@ class BlockPlan(Frozen):
         Name of the folder in which the blocks are written; every plan has another one, so that what a task
         of an earlier run still writes is never taken for a block of this one.
     settings : dict
-        What makes two runs the same: image, model, engine, average, scale, results wanted, post-processing.
+        What makes two runs the same: image and where its pixels lie, model, engine, average, scale, results
+        wanted, post-processing.
     max_memory : int
         Bytes that a process may take, for which tiles and blocks were cut.
     planes, height, width, channels : int
@@ -62,7 +65,7 @@ class BlockPlan(Frozen):
         Whether a watershed will need the probability that a pixel is not background.
     """
 
-    format: Literal["ushape-blocks/5"] = "ushape-blocks/5"
+    format: Literal["ushape-blocks/6"] = "ushape-blocks/6"
     run: str
     settings: dict[str, Any]
     max_memory: int
@@ -102,7 +105,7 @@ class BlockPlan(Frozen):
         size = self.height, self.width
         return Resampling(scaled_size(*size, self.scale), size)
 
-    @property
+    @cached_property
     def windows(self) -> list[Window]:
         """Blocks of a plane, line by line."""
         return windows_of((self.height, self.width), self.block)
@@ -129,11 +132,30 @@ class BlockPlan(Frozen):
         place = self.inside(plane, window)
         array[place] = values.reshape([side.stop - side.start for side in place])
 
-    def create(self, path: Path, dtype: Any, colors: Mapping[int, Sequence[int]] | None = None) -> Any:
-        """Make such an array, without content, in a store of its own; of labels if it has `colors`."""
-        axes, chunks = "ZYX" if self.is_stack else "YX", (1,) * self.is_stack + self.chunk
+    def create(
+        self,
+        path: Path,
+        dtype: Any,
+        colors: Mapping[int, Sequence[int]] | None = None,
+        *,
+        channels: int = 0,
+    ) -> Any:
+        """Make such an array, without content, in a store of its own; of labels if it has `colors`.
+
+        With `channels` it has one more axis, of this length, before the others.
+        """
+        axes = "C" * bool(channels) + "ZYX"[-len(self.shape) :]
+        shape = (channels,) * bool(channels) + self.shape
+        chunks = (1,) * (len(shape) - 2) + self.chunk
         options: dict[str, Any] = {"version": self.version, "pixel_size_um": self.pixel_size_um}
-        return create_store(path, axes, self.shape, dtype, chunks, colors=colors, **options)[0]
+        options |= {"spacings": self.spacings, "colors": colors}
+        return create_store(path, axes, shape, dtype, chunks, **options)[0]
+
+    @property
+    def spacings(self) -> dict[str, Spacing]:
+        """Where the pixels of the image lie, as its file says; `pixel_size_um` may be what a person said."""
+        told = self.settings.get("image", {}).get("spacings", {})
+        return {axis: Spacing(*spacing) for axis, spacing in told.items()}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,15 +193,7 @@ def create_results(plan: BlockPlan, folder: Path, header: ModelHeader) -> None:
     if plan.foreground:
         plan.create(folder / "foreground", np.float32)
     if plan.probabilities:
-        create_store(
-            folder / "probabilities",
-            "CZYX" if plan.is_stack else "CYX",
-            (plan.channels, *plan.shape),
-            np.float32,
-            (1,) * (1 + plan.is_stack) + plan.chunk,
-            version=plan.version,
-            pixel_size_um=plan.pixel_size_um,
-        )
+        plan.create(folder / "probabilities", np.float32, channels=plan.channels)
     (folder / "done").mkdir()
 
 
