@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -61,6 +61,14 @@ def save_model(path: str | Path, network: nn.Module, header: ModelHeader, tiles:
         temporary.write_bytes(safetensors.torch.save(tensors, metadata={"ushape": text}))
 
 
+class Stored(NamedTuple):
+    """What a model file holds: the network, what it says about itself, and its tiles, if it keeps some."""
+
+    network: Network
+    header: ModelHeader
+    tiles: Array | None
+
+
 def load_model(path: str | Path, *, encoder: nn.Module | None = None) -> tuple[Network, ModelHeader]:
     """Read a model file; nothing else is needed, and nothing is fetched.
 
@@ -80,6 +88,18 @@ def load_model(path: str | Path, *, encoder: nn.Module | None = None) -> tuple[N
 
     Raises
     ------
+    CheckpointError, ConfigError
+        See `read_model`.
+    """
+    stored = read_model(path, encoder=encoder)
+    return stored.network, stored.header
+
+
+def read_model(path: str | Path, *, encoder: nn.Module | None = None) -> Stored:
+    """Read all of a model file, the tiles (N, C, h, w) float16 that it keeps included; see `load_model`.
+
+    Raises
+    ------
     CheckpointError
         If the file is missing, is not a model of ours, is damaged, is of another version, or its weights
         do not fit its architecture.
@@ -91,14 +111,13 @@ def load_model(path: str | Path, *, encoder: nn.Module | None = None) -> tuple[N
         tensors = read_tensors(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged model file ({error}); copy it again") from error
-    network = _network_of(header, encoder)
-    tensors.pop(TILES, None)
+    network, tiles = _network_of(header, encoder), tensors.pop(TILES, None)
     _load_weights(path, network, tensors)
-    return network.eval(), header
+    return Stored(network.eval(), header, None if tiles is None else tiles.numpy())
 
 
 def read_tiles(path: str | Path) -> Array | None:
-    """Read the tiles that a model file keeps, (N, C, h, w) float16; None if it has none.
+    """Read the tiles that a model file keeps, (N, C, h, w) float16, without its weights; None: it has none.
 
     Raises
     ------
@@ -149,11 +168,11 @@ def join_models(
     """
     if len(models) < 2:
         raise ConfigError(f"an ensemble needs two models or more, got {len(models)}; give more")
-    loaded = [load_model(model, encoder=encoder) for model in models]
-    headers = [header for _, header in loaded]
+    loaded = [read_model(model, encoder=encoder) for model in models]
+    headers = [stored.header for stored in loaded]
     for model, header in zip(models, headers, strict=True):
         _require_same_kind(models[0], headers[0], model, header)
-    members = (one for network, _ in loaded for one in network.modules())
+    members = (one for stored in loaded for one in stored.network.modules())
     ensemble = Ensemble([one for one in members if isinstance(one, UNet | EncoderUNet)])
     header = headers[0].model_copy(
         update={
@@ -169,7 +188,7 @@ def join_models(
             **(changes or {}),
         }
     )
-    tiles = [found for model in models if (found := read_tiles(model)) is not None]
+    tiles = [stored.tiles for stored in loaded if stored.tiles is not None]
     save_model(path, ensemble, header, np.concatenate(tiles)[:: len(tiles)] if tiles else None)
     return header
 

@@ -277,7 +277,7 @@ def _otsu(name: str, held_out: list[Annotated], smallest_px: int) -> Method:
 
 def _train(output: Path, seconds: float, quiet: bool) -> tuple[Path, int]:
     """Train on `train/` alone; return the model file and the number of steps."""
-    from ushape.checkpoint import load_model, read_tiles, save_model
+    from ushape.checkpoint import read_model, save_model
     from ushape.training import train
 
     # What a run leaves beside its model would only be in the way here; and a second demonstration may
@@ -286,7 +286,7 @@ def _train(output: Path, seconds: float, quiet: bool) -> tuple[Path, int]:
     with io.output_folder(output):
         with tempfile.TemporaryDirectory(dir=output, prefix=".run-") as run:
             result = train(IMAGES / "train", run, width=_WIDTH, time=seconds, quiet=quiet)
-            (network, header), tiles = load_model(result.model), read_tiles(result.model)
+            network, header, tiles = read_model(result.model)
         header = header.model_copy(update={"postprocessing": objects, "name": "demo nuclei"})
         save_model(model, network, header, tiles)
     return model, result.steps

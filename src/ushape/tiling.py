@@ -314,9 +314,8 @@ def mirrored(start: int, stop: int, length: int) -> "slice | Array":
     """Where the pixels `start` to `stop` of the endless mirrored axis lie on the axis itself."""
     if start >= 0 and stop <= length:
         return slice(start, stop)
-    turn = max(2 * (length - 1), 1)  # 0 1 2 3 2 1 | 0 1 2 ...
-    place = np.arange(start, stop) % turn
-    return np.minimum(place, turn - place) if length > 1 else np.zeros_like(place)
+    place, turn = np.arange(start, stop), max(2 * (length - 1), 1)  # 0 1 2 3 2 1 | 0 1 2 ...
+    return np.minimum(place % turn, -place % turn)
 
 
 def run_tiled(

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from ushape.backends import Backend, Engine, Precision, find_device, find_precision, start
-from ushape.checkpoint import load_model, model_hash, read_tiles
+from ushape.checkpoint import model_hash, read_model
 from ushape.config import ModelHeader, PixelSize, parse_bytes
 from ushape.errors import CheckpointError
 from ushape.io import Image, read_image
@@ -38,16 +38,11 @@ class Segmenter:
     device : str
         "auto": the first GPU if there is one, else the CPU; or a PyTorch device such as "cuda:1".
     engine : {"auto", "pytorch", "openvino"}
-        What computes the network. "auto": OpenVINO on a CPU it is fast on, else PyTorch; the two agree
-        within 1e-5 of the largest logit. OpenVINO does not see weights that change after its first use.
+        What computes the network. "auto": OpenVINO on a CPU it is fast on, else PyTorch; docs/engines.md says
+        how well the two agree. OpenVINO does not see weights that change after its first use.
     tiles : ndarray, shape (N, C, h, w), optional
         Normalised grey values of a valid size, on which the network is quantised for "int8", once. None: for
         each image anew, on tiles of its own.
-
-    Raises
-    ------
-    ConfigError
-        If the device does not exist, or the engine cannot use it.
 
     Examples
     --------
@@ -95,8 +90,8 @@ class Segmenter:
         CheckpointError
             If the file is not a model or is damaged.
         """
-        network, header = load_model(model, encoder=encoder)
-        return cls(network, header, device=device, engine=engine, tiles=read_tiles(model))
+        network, header, tiles = read_model(model, encoder=encoder)
+        return cls(network, header, device=device, engine=engine, tiles=tiles)
 
     def __call__(
         self,
