@@ -14,6 +14,7 @@ from ushape.backends import PyTorchBackend
 from ushape.errors import TilingError
 from ushape.geometry import PaddedGeometry
 from ushape.models.reach import reach
+from ushape.predict.certificate import _draw
 from ushape.tiling import plan_axis, plan_for_memory, plan_tiles, run_tiled
 
 
@@ -210,6 +211,13 @@ def test_a_smaller_halo_of_resnet18_is_caught():
         plan = plan_tiles(45, 1000, (64, 352 + geometry.period % 32), geometry)
         tiled = run_tiled(image, backend, plan, 2, np.empty(whole.shape))
         assert relative_difference(tiled, whole) > 1e-9
+
+
+def test_tiles_of_a_certificate_lie_above_each_other_and_side_by_side():
+    """An encoder of one's own may see farther in one direction."""
+    rng, network = np.random.default_rng(0), small()
+    counts = [(len(plan.rows), len(plan.columns)) for _, plan in (_draw(rng, network, n) for n in range(4))]
+    assert counts == [(2, 1), (1, 2)] * 2
 
 
 def test_a_padded_network_is_certified_with_tiles_that_do_not_see_all():

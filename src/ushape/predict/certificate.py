@@ -134,7 +134,7 @@ def certify(
     found: dict[str, list[float]] = {"misaligned": [], **{name: [] for name in backends}}
     done = tiles = 0
     while True:
-        image, plan = _draw(rng, network)
+        image, plan = _draw(rng, network, done)
         for precision, backend in backends.items():
             whole = _whole(backend, image)
             tiled = run_tiled(image, backend, plan, network.classes, np.empty_like(whole))
@@ -184,24 +184,30 @@ def _share(done: int, elapsed: float, images: int | None, seconds: float) -> flo
     return min(max(elapsed / seconds, done / _MOST_IMAGES), 1.0)
 
 
-def _draw(rng: np.random.Generator, network: Network) -> tuple[Array, TilePlan]:
-    """An image of normal values, and a plan of two tiles along each axis, or along one if it is padded."""
+def _draw(rng: np.random.Generator, network: Network, number: int) -> tuple[Array, TilePlan]:
+    """Image `number` of normal values, and a plan of two tiles along each axis, or one if it is padded."""
     geometry = network.geometry
     if isinstance(geometry, PaddedGeometry):
-        return _draw_strip(rng, network.in_channels, geometry)
+        return _draw_strip(rng, network.in_channels, geometry, is_high=number % 2 == 0)
     sides = [_side(rng, geometry) for _ in range(2)]
     keep = [_meeting_place(rng, side, geometry.period) for side in sides]
     image = rng.standard_normal((network.in_channels, *sides))
     return image, plan_tiles(sides[0], sides[1], (keep[0], keep[1]), geometry)
 
 
-def _draw_strip(rng: np.random.Generator, channels: int, geometry: PaddedGeometry) -> tuple[Array, TilePlan]:
-    """An image just wider than the halo on both sides, so that neither of two tiles sees all of it."""
+def _draw_strip(
+    rng: np.random.Generator, channels: int, geometry: PaddedGeometry, *, is_high: bool
+) -> tuple[Array, TilePlan]:
+    """An image just longer than the halo on both sides, so that neither of two tiles sees all of it.
+
+    It is long in height or in width: the two tiles lie above each other or side by side.
+    """
     period, reach = geometry.period, geometry.whole_halo
-    height = int(rng.integers(1, 2 * period + 1))
-    width = 2 * reach + period + int(rng.integers(1, period + 1))
+    across = int(rng.integers(1, 2 * period + 1)), 2 * period
+    along = 2 * reach + period + int(rng.integers(1, period + 1)), reach + period
+    (height, keep_y), (width, keep_x) = (along, across) if is_high else (across, along)
     image = rng.standard_normal((channels, height, width))
-    return image, plan_tiles(height, width, (2 * period, reach + period), geometry)
+    return image, plan_tiles(height, width, (keep_y, keep_x), geometry)
 
 
 def _side(rng: np.random.Generator, geometry: Geometry) -> int:
