@@ -615,6 +615,12 @@ def predict_output_exists(desk: Desk) -> Words:
     return ["predict", desk.model, desk.image, "-o", "out"]
 
 
+@case("d0.json is no record of a prediction", "move it away")
+def predict_over_annotations_of_another_program(desk: Desk) -> Words:
+    (desk.folder / "d0.json").write_text('{"version": "5.4.1", "shapes": [], "imagePath": "d0.png"}')
+    return ["predict", desk.model, desk.image, "-o", ".", "--overwrite"]
+
+
 # Evaluation
 
 

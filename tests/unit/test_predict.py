@@ -543,11 +543,11 @@ def test_results_in_the_folder_of_the_images_are_no_inputs(model, images):
 def test_existing_results_are_kept_unless_told_otherwise(model, images, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "b.json").write_text("mine")
-    with pytest.raises(OutputError, match=r"b\.json exists; add --overwrite to replace it"):
+    (out / "b_classes.tif").write_text("mine")
+    with pytest.raises(OutputError, match=r"b_classes\.tif exists; add --overwrite to replace it"):
         predict_files(model, [images], out, device="cpu")
-    assert [path.name for path in out.iterdir()] == ["b.json"], "nothing may be computed before the check"
-    assert (out / "b.json").read_text() == "mine"
+    assert [*out.iterdir()] == [out / "b_classes.tif"], "nothing may be computed before the check"
+    assert (out / "b_classes.tif").read_text() == "mine"
     predict_files(model, [images / "b.tif"], out, overwrite=True, device="cpu")
     assert json.loads((out / "b.json").read_text())["model"]["name"] == "small"
 
@@ -575,7 +575,7 @@ def test_resume_keeps_what_is_whole_and_makes_the_rest(model, images, tmp_path):
         ({"average": "d4"}, r"a\.json was made with another average"),
         ({"precision": "int8"}, r"a\.json was made with another precision"),
         ({"instances": True}, r"a\.json was made with another postprocessing"),
-        ({"probabilities": True}, r"a\.json is there, but .*a_probabilities\.tif is not"),
+        ({"probabilities": True}, r"a\.json is of a run without a_probabilities\.tif"),
         ({"overwrite": True}, "--resume keeps results, --overwrite replaces them"),
     ],
 )
@@ -611,9 +611,9 @@ def test_resume_refuses_results_of_another_model_and_foreign_records(model, imag
 
 
 def test_what_an_interrupted_run_lacks_is_named(model, images, tmp_path):
-    (tmp_path / "a.json").write_text("mine")
+    (tmp_path / "a_classes.png").write_text("mine")
     with pytest.raises(
-        OutputError, match=r"a\.json exists; add --overwrite to replace it, or choose another"
+        OutputError, match=r"a_classes\.png exists; add --overwrite to replace it, or choose another"
     ):
         predict_files(model, [images / "a.png"], tmp_path, device="cpu")
     with pytest.raises(

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
 from small_blocks import cut_small
 from small_model import make_model
-from test_io_large import pyramid, write_ome_zarr
+from test_io_large import attributes_of, moved, pyramid, say, write_ome_zarr
 
 from ushape import pictures
 from ushape.checkpoint import model_hash, save_model
@@ -38,6 +38,7 @@ from ushape.predict import (
     blocks,
     files,
     large,
+    large_objects,
     large_pictures,
     large_splitting,
     predict_files,
@@ -158,6 +159,68 @@ def test_an_ome_zarr_gives_what_the_same_image_gives_in_memory(
     assert {name: result.report[name] for name in same} == {name: expected.report[name] for name in same}
     with LargeImage(result.outputs["classes"]) as image:
         assert image.pixel_size_um == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_results_of_an_ome_zarr_lie_on_it(version, model, grey, tmp_path, small_blocks):
+    path, stack = tmp_path / "a.zarr", np.stack([grey, 4000 - grey])
+    units = {"t": "second", "z": "micrometer", "y": "nanometer", "x": "nanometer"}
+    write_ome_zarr(path, stack[None, None], "TCZYX", version, axes_units=units)
+    where = moved([9.0, 1.0, 2.0, 1000.0, 500.0], [7.0, 0.0, 3.0, 100.0, 200.0])
+    say(
+        path,
+        datasets=[{"path": "s0", "coordinateTransformations": where}],
+        coordinateTransformations=[{"type": "scale", "scale": [1.0, 1.0, 1.0, 0.5, 0.5]}],
+    )
+    (result,) = predict_files(model, [path], tmp_path / "out", instances=True, probabilities=True, **FP32)
+    assert result.report["image"]["pixel_size_um"] == [0.5, 0.25]
+    row = table_of(result.outputs["objects"])[0]
+    assert float(row["area_um2"]) == pytest.approx(float(row["area_px"]) * 0.125)
+    for kind, channel in (("classes", {}), ("instances", {}), ("probabilities", {"c": (1.0, 0.0, None)})):
+        told = attributes_of(result.outputs[kind])
+        (multiscale,) = told["multiscales"]
+        expected = channel | {
+            "z": (2.0, 3.0, "micrometer"),
+            "y": (500.0, 50.0, "nanometer"),
+            "x": (250.0, 100.0, "nanometer"),
+        }
+        steps, offsets, units = map(list, zip(*expected.values(), strict=True))
+        assert [axis["name"] for axis in multiscale["axes"]] == [*expected]
+        assert [axis.get("unit") for axis in multiscale["axes"]] == units
+        assert multiscale["datasets"][0]["coordinateTransformations"] == moved(steps, offsets)
+        assert told.get("image-label", {}).get("colors") != []
+
+
+def test_results_of_an_image_that_names_no_unit_have_its_scale(model, grey, tmp_path, small_blocks):
+    path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5", scale={"y": 0.65, "x": 0.325})
+    (result,) = predict_files(model, [path], tmp_path / "out", **FP32)
+    assert result.report["image"]["pixel_size_um"] is None
+    (multiscale,) = attributes_of(result.outputs["classes"])["multiscales"]
+    assert multiscale["axes"] == [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    assert multiscale["datasets"][0]["coordinateTransformations"] == moved([0.65, 0.325], [0.0, 0.0])
+
+
+def test_a_size_of_pixels_that_is_given_is_that_of_the_results(grey, tmp_path, small_blocks):
+    model, units = tmp_path / "model.safetensors", {"z": "nanometer", "y": "nanometer", "x": "nanometer"}
+    save_model(model, *make_model(pixel_size_um=(0.5, 0.5)))
+    path = write_ome_zarr(
+        tmp_path / "a.zarr", np.stack([grey, 4000 - grey]), "ZYX", "0.5",
+        scale={"z": 900.0, "y": 250.0, "x": 250.0}, axes_units=units,
+    )  # fmt: skip
+    (result,) = predict_files(model, [path], tmp_path / "out", pixel_size=0.5, **FP32)
+    (multiscale,) = attributes_of(result.outputs["classes"])["multiscales"]
+    assert [axis["unit"] for axis in multiscale["axes"]] == ["nanometer", "micrometer", "micrometer"]
+    told = multiscale["datasets"][0]["coordinateTransformations"]
+    assert told == moved([900.0, 0.5, 0.5], [0.0, 0.0, 0.0])
+
+
+def test_no_half_chunk_of_a_killed_run_is_in_its_results(model, grey, tmp_path, small_blocks, monkeypatch):
+    path, out = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), tmp_path / "out"
+    stop_after_blocks(monkeypatch, model, [path], out)
+    (chunks,) = (out / ".a.unfinished").glob("*/classes/s0/c/0")
+    (chunks / "0.0123456789abcdef.partial").write_bytes(b"half of a chunk")
+    (result,) = predict_files(model, [path], out, **FP32)
+    assert not list(result.outputs["classes"].rglob("*.partial"))
 
 
 @pytest.mark.parametrize("split", [{"split": "distance"}, {"split": "probability", "seed_threshold": 0.8}])
@@ -476,11 +539,58 @@ def test_what_cannot_be_is_refused_before_anything_is_made(options, error, words
     assert not (tmp_path / "out").exists()
 
 
-def test_channels_that_do_not_fit_are_named(model, tmp_path):
-    path = write_ome_zarr(tmp_path / "a.zarr", np.zeros((3, 40, 40), np.uint8), "CYX", "0.5")
-    with pytest.raises(ShapeError, match=r"a\.zarr has 3 channels \(RGB\), the model takes 1"):
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        (3, r"a\.zarr has 3 channels \(RGB\) that differ, and 1 is wanted \(grey\); convert it to grey"),
+        (2, r"a\.zarr has 2 channels, the model takes 1 channel \(grey\)"),
+    ],
+)
+def test_channels_that_do_not_fit_are_named(channels, words, model, tmp_path):
+    image = np.arange(channels * 1600, dtype=np.uint16).reshape(channels, 40, 40)
+    path = write_ome_zarr(tmp_path / "a.zarr", image, "CYX", "0.5")
+    with pytest.raises(ShapeError, match=words):
         predict_files(model, [path], tmp_path / "out", **FP32)
     assert not (tmp_path / "out").exists()
+
+
+def test_grey_values_in_colour_are_those_of_the_grey_image(model, grey, tmp_path, small_blocks):
+    """As where the image fits in memory."""
+    paths = [
+        write_ome_zarr(tmp_path / "grey" / "a.zarr", grey, "YX", "0.5"),
+        write_ome_zarr(tmp_path / "colour" / "a.zarr", np.stack([grey] * 3), "CYX", "0.5"),
+    ]
+    plain, colour = (
+        predict_files(model, [path], path.parent / "out", instances=True, **FP32)[0] for path in paths
+    )
+    assert colour.report["blocks"]["number"] > 4
+    assert colour.report["notes"][0].startswith("the three colour channels are equal")
+    for kind in ("classes", "instances"):
+        found, expected = (
+            zarr.open_group(str(it.outputs[kind]), mode="r")["s0"][:] for it in (colour, plain)
+        )
+        np.testing.assert_array_equal(found, expected)
+    assert table_of(colour.outputs["objects"]) == table_of(plain.outputs["objects"])
+
+
+def test_noise_in_more_pieces_than_memory_holds_is_refused(model, grey, tmp_path, small_blocks, monkeypatch):
+    path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
+    monkeypatch.setattr(large_objects, "free_memory", lambda *_: 0)
+    monkeypatch.setattr(large_objects, "_LITTLE", 0)
+    with pytest.raises(ConfigError, match=r"there are \d+ pieces .*; give --max-memory [\d.]+GB, or, with"):
+        predict_files(model, [path], tmp_path / "out", instances=True, **FP32)
+
+
+def test_blocks_that_a_late_file_system_does_not_show_are_not_left_out(
+    model, grey, tmp_path, small_blocks, monkeypatch
+):
+    path, shown = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5"), large.done_blocks
+    monkeypatch.setattr(large, "done_blocks", lambda folder: dict([*shown(folder).items()][:-1]))
+    with pytest.raises(OutputError, match=r"shows (\d+) of the \d+ blocks that are done: .* same command"):
+        predict_files(model, [path], tmp_path / "out", **FP32)
+    monkeypatch.setattr(large, "done_blocks", shown)
+    (result,) = predict_files(model, [path], tmp_path / "out", **FP32)
+    assert result.report["blocks"]["kept_of_an_interrupted_run"] == result.report["blocks"]["number"]
 
 
 def test_a_damaged_chunk_is_named_and_nothing_is_left(model, grey, tmp_path, small_blocks):

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from small_model import make_model
 
 from ushape import cli
+from ushape.backends import resident_memory
 from ushape.checkpoint import save_model
 from ushape.config import Postprocessing
 from ushape.errors import ConfigError, DataError, OutputError
@@ -228,7 +229,7 @@ def test_the_folder_names_the_sequence_from_within(model, sequences, monkeypatch
     assert result.outputs["instances"].resolve() == sequences / "01_RES" / "mask000.tif"
 
 
-@pytest.mark.parametrize("name", ["frame000.tif", "t00.tif", "t000_classes.tif"])
+@pytest.mark.parametrize("name", ["frame000.tif", "t00.tif", "t003_classes.tif"])
 def test_other_names_are_refused(model, sequences, grey, name):
     tifffile.imwrite(sequences / "01" / name, grey)
     with pytest.raises(DataError, match=rf"01/{name} is not named tNNN\.tif, .*, or drop --layout ctc$"):
@@ -387,3 +388,18 @@ def test_what_cannot_be_is_refused_in_one_line(run, model, image, tmp_path, opti
     assert line.startswith("ushape: ")
     assert [part for part in parts if part not in line] == [], line
     assert not (tmp_path / "out").exists()
+
+
+def test_objects_that_take_more_memory_than_is_allowed_are_refused_before_anything_is_computed():
+    """The network's tiles and the probabilities would fit."""
+    segmenter, steps = Segmenter(*make_model(), device="cpu"), []
+    image = np.zeros((20_000, 20_000), np.uint8)  # whose memory nobody touches
+    result = segmenter(
+        image, "fp32", resident_memory() + 7 * 10**9, progress=lambda *done: steps.append(done)
+    )
+    message = r"^the image: finding objects takes 24 GB, and [\d.]+ GB are allowed by --max-memory; give more"
+    with pytest.raises(ConfigError, match=message):
+        result.instances()
+    with pytest.raises(ConfigError, match="finding objects takes 44 GB"):
+        result.instances(Postprocessing(split="distance"))
+    assert steps == []

@@ -72,7 +72,10 @@ def predict(
         str | None,
         typer.Option(help="Or among the workers of this Dask scheduler, such as tcp://10.0.0.1:8786."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace results that exist, and remove the rest of their run."),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep results that are whole, and go on with the rest.")
     ] = False,

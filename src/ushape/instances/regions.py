@@ -53,6 +53,11 @@ class Regions:
         But for its split: a watershed needs more than regions; see `predict.large_splitting`.
     pixel_size_um : tuple of float, optional
 
+    Attributes
+    ----------
+    count : int
+        Regions so far: those that lie in several blocks count in each.
+
     Notes
     -----
     The ids equal those of `instances` on the whole plane, with one exception: where holes are filled,
@@ -70,7 +75,7 @@ class Regions:
         self.height, self.width, self.how = height, width, postprocessing
         self._smallest = smallest_area(postprocessing, pixel_size_um)
         self._starts: list[int] = []
-        self._count = 0
+        self.count = 0
         self._rows: list[tuple[Array, ...]] = []
         self._straight: list[Array] = []
         self._diagonal: list[Array] = []
@@ -90,10 +95,10 @@ class Regions:
         """
         labels, count = _labelled(kinds, self.how.connectivity)
         self._rows.append(self._measured(kinds, labels, count, top, left))
-        labels = labels.astype(np.int64) + self._count
+        labels = labels.astype(np.int64) + self.count
         self._touch(labels, left)
-        self._starts.append(self._count)
-        self._count += count
+        self._starts.append(self.count)
+        self.count += count
 
     def _measured(self, kinds: Array, labels: Array, count: int, top: int, left: int) -> tuple[Array, ...]:
         """Class, area, first pixel, whether at the border, and whether in the field of interest."""
@@ -140,7 +145,7 @@ class Regions:
         kinds, areas, first, at_border, inside = map(np.concatenate, zip(*self._rows, strict=True))
         straight, diagonal = neighbours.unique(*self._straight), neighbours.unique(*self._diagonal)
         whole = _joined(
-            self._count,
+            self.count,
             straight[:, kinds[straight[0]] == kinds[straight[1]]],
             diagonal[:, self._join_by_corners(kinds, diagonal)],
             *([_links(kinds)] if of_parts else []),

@@ -65,7 +65,12 @@ def compute_blocks(
         If the image is another one, or its pixels cannot be read.
     """
     segmenter = loaded(model, plan.settings["model"], plan.device)
-    with LargeImage(source) as image, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    wanted = segmenter.header.architecture.in_channels
+    with (
+        LargeImage(source, wanted) as image,
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+    ):
         if image.identity != plan.settings["image"]:
             raise ImageFormatError(f"{source} is not the image that the run began with; put that back")
         seen = ScaledImage(image, plan.scale)

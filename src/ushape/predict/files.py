@@ -14,9 +14,9 @@ from ushape.errors import ConfigError
 from ushape.io import image_size, is_store, output_folder, reads_windows
 from ushape.predict.averaging import Average
 from ushape.predict.block_planning import bytes_for_objects
-from ushape.predict.finished import results_there
+from ushape.predict.finished import records_there, results_there, stale_results
 from ushape.predict.large import predict_large
-from ushape.predict.record import objects_in_words, summary
+from ushape.predict.record import asked_entry, objects_in_words, summary
 from ushape.predict.scaling import Scale, find_scale, postprocessing_at, scaled_size
 from ushape.predict.segmenter import identity_of
 from ushape.predict.settings import Settings
@@ -27,6 +27,7 @@ from ushape.predict.targets import (
     drop_all,
     find_inputs,
     is_unfinished,
+    remove,
     require_free,
     require_one_image_each,
     targets_of,
@@ -118,7 +119,7 @@ def predict_files(
     model : path
         A model file.
     inputs : sequence of path
-        Images, folders of images, globs. In a folder, results of ours beside their image are left out.
+        Images, folders of images, globs. Results of ours beside their image are left out.
     output : path
         Folder for the results; made if it does not exist.
     precision, max_memory, device
@@ -140,7 +141,8 @@ def predict_files(
     scale, pixel_size, average, average_of
         See `Segmenter`.
     overwrite : bool
-        Replace results that exist; a run that was interrupted is started anew.
+        Replace results that exist, and take away those that the record to be replaced lists and that are not
+        asked for this time; a run that was interrupted is started anew.
     resume : bool
         Go on with an earlier run: keep the results that are whole, replace those without a record, which a
         kill left. An image larger than memory goes on with its blocks in any case.
@@ -167,8 +169,9 @@ def predict_files(
     DataError
         If the results of two inputs would have the same names, or an input does not fit the layout.
     OutputError
-        If a result exists and neither `overwrite` nor `resume` is given, or it was made in another way than
-        what is resumed, or the folder cannot be written to; all before anything is computed.
+        If a result exists and neither `overwrite` nor `resume` is given, it was made in another way than what
+        is resumed, a file that is no record of ours has the name of one, or the folder cannot be written to;
+        all before anything is computed.
     ConfigError
         If options contradict each other, or the post-processing cannot be applied.
     CheckpointError, ShapeError, TilingError
@@ -189,6 +192,7 @@ def predict_files(
     folder = Path(output)
     targets = {path: targets_of(path, folder, kinds, layout) for path in find_inputs(inputs)}
     require_one_image_each(targets)
+    records = records_there(targets)
     if not overwrite and not resume:
         require_free(targets)
     # A wrong model is found before a folder is made.
@@ -214,7 +218,10 @@ def predict_files(
     kept = {}
     if resume:
         same = _as_recorded(settings, factors, how if layout == "ctc" or OF_OBJECTS & {*kinds} else None)
-        kept = results_there(targets, same, settings.identity, stated)
+        kept = results_there(targets, records, same, settings.identity, stated)
+    # Also where an interrupted run goes on: its first try was told to replace them.
+    replaced = {path: told for path, told in records.items() if overwrite or is_unfinished(targets[path])}
+    stale = stale_results(targets, replaced)
     room = memory
     if cluster is not None:
         settings, room = _for_workers(settings, cluster)
@@ -226,6 +233,7 @@ def predict_files(
         for result in results.values():
             (finished or _nothing)(result)
         for path, record in _records(settings, left, large, memory, cluster, progress):
+            remove(stale.get(path, ()))
             results[path] = FileResult(path, targets[path], record)
             (finished or _nothing)(results[path])
     return [results[path] for path in targets]
@@ -289,10 +297,9 @@ def _for_workers(settings: Settings, cluster: Cluster) -> tuple[Settings, int]:
 
 def _as_recorded(settings: Settings, scale: Scale, how: Postprocessing | None) -> dict[str, Any]:
     """What the records say of results that are asked for."""
-    average_of = None if settings.average == "none" else settings.average_of
-    told: dict[str, Any] = {"scale": [*scale], "average": settings.average, "average_of": average_of}
-    told["postprocessing"] = None if how is None else how.model_dump(mode="json")
-    return told | {"precision": find_precision(settings.precision, find_device(settings.device))}
+    precision = find_precision(settings.precision, find_device(settings.device))
+    told = asked_entry(precision, Average(settings.average, settings.average_of), scale)
+    return told | {"postprocessing": None if how is None else how.model_dump(mode="json")}
 
 
 def _nothing(result: FileResult) -> None: ...

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ushape.backends import Precision, resident_memory
 from ushape.cluster import Cluster
 from ushape.config import ModelHeader, Postprocessing
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, OutputError
 from ushape.instances import require_applicable
 from ushape.io import (
     LARGEST_TIFF,
     LargeImage,
     fill_levels,
     open_levels,
+    output_folder,
     write_csv,
     write_geojson,
     write_json,
@@ -41,7 +41,7 @@ from ushape.predict.large_pictures import outlines_of, picture_of, picture_step
 from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed, tiles_entry
 from ushape.predict.scaled_image import ScaledImage
 from ushape.predict.scaling import find_scale, postprocessing_at
-from ushape.predict.segmentation import require_channels
+from ushape.predict.segmentation import GREY_IN_COLOUR, require_channels
 from ushape.predict.segmenter import Segmenter, loaded
 from ushape.predict.settings import Settings
 from ushape.predict.targets import (
@@ -100,7 +100,8 @@ def predict_large(
     """
     started = time.perf_counter()
     segmenter, folder = loaded(settings.model, settings.identity, settings.device), unfinished(targets)
-    with LargeImage(path) as image:
+    wanted = segmenter.header.architecture.in_channels
+    with output_folder(folder.parent), LargeImage(path, wanted) as image:
         plan = _planned(settings, segmenter, image, targets, stated_memory)
         tiles = [plan.tiles(window, segmenter.network.geometry) for window in plan.windows]
         missing, peak = _compute_missing(settings.model, path, plan, tiles, folder, cluster, progress)
@@ -108,6 +109,7 @@ def predict_large(
         if not (folder / "whole.json").exists():
             memory = settings.max_memory if cluster is None else None  # that of a worker
             results, layout = folder / plan.run, settings.layout
+            _require_all(plan, results)
             table = _finished(plan, results, image, segmenter.header, targets, layout, memory)
             record = _record(plan, results, tiles, image, segmenter, table, targets)
             record["model"] |= {"file": settings.model, "sha256": settings.identity}
@@ -188,7 +190,7 @@ def _stored_plan(targets: Targets, settings: dict[str, Any], limit: int | None) 
     try:
         plan = BlockPlan.model_validate_json((folder / "plan.json").read_text(encoding="utf-8"))
         differing = [name for name in settings if plan.settings.get(name) != settings[name]]
-    except (ValidationError, ValueError):
+    except ValueError:  # pydantic's is one
         differing = ["plan"]
     if differing:
         raise ConfigError(
@@ -253,6 +255,15 @@ def _compute_missing(
     return missing, peak
 
 
+def _require_all(plan: BlockPlan, folder: Path) -> None:
+    """Refuse to make results of blocks that this machine does not see, whoever computed them."""
+    if (there := len(done_blocks(folder))) < len(plan):
+        raise OutputError(
+            f"{folder} shows {there} of the {len(plan)} blocks that are done: its file system is late; give "
+            "the same command again"
+        )
+
+
 def _finished(
     plan: BlockPlan,
     folder: Path,
@@ -301,19 +312,21 @@ def _record(
     average = Average(*plan.settings["average"])
     record = record_of(
         segmenter.header,
-        image_entry(image.path, image.size, plan.pixel_size_um),
+        image_entry(image.path, image.stored_size, plan.pixel_size_um),
         tiles_entry(number, (largest[0], largest[1]), segmenter.network.geometry, plan.reason),
         how_entry(plan.precision, plan.device, plan.engine, average, plan.scale),
         areas,
         _how_to_find(plan),
         table,
-        _notes(plan, targets),
+        _notes(plan, targets, image),
+        results=targets,
     )
     return record | {"blocks": {"number": len(plan), "size": plan.block, "chunk": plan.chunk}}
 
 
-def _notes(plan: BlockPlan, targets: Targets) -> list[str]:
-    notes = ["planes are segmented one by one"] if plan.is_stack else []
+def _notes(plan: BlockPlan, targets: Targets, image: LargeImage) -> list[str]:
+    notes = [GREY_IN_COLOUR] if image.is_grey_in_colour else []
+    notes += ["planes are segmented one by one"] if plan.is_stack else []
     if "overlay" in targets:
         step = picture_step(plan)
         middle = " of the middle plane" if plan.is_stack else ""

@@ -6,13 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from ushape.backends import resident_memory
 from ushape.config import Postprocessing
+from ushape.errors import ConfigError
 from ushape.instances import Numbering, Regions, merged, sums_of, table_of
 from ushape.io import LargeImage, open_levels
+from ushape.predict.block_planning import free_memory
 from ushape.predict.blocks import BlockPlan, with_surroundings
 from ushape.predict.large_splitting import PartedPlanes
+from ushape.predict.resampling import Window
 
 Array = np.ndarray[Any, Any]
+_BYTES_PER_REGION = 300
+"""Memory that numbering takes per region: what is known of it, its neighbours, and copies of both."""
+_LITTLE = 50e6
+"""Bytes that are taken in any case: what is free is not known better."""
 _PERIMETER_SEES = 2
 """Pixels beyond a block that the perimeter of an object depends on."""
 
@@ -37,13 +45,19 @@ def find_objects(
     -------
     dict of ndarray
         The table, as `Segmentation.objects` gives it for an image in memory.
+
+    Raises
+    ------
+    ConfigError
+        If there are more pieces, or larger ones to be parted, than memory is left for.
     """
     labels = open_levels(folder / "kinds")[0]
     if how.split == "none":
-        numberings = [_gathered(plan, plane, labels, how).numbered() for plane in range(plan.planes)]
+        gathered = (_gathered(plan, plane, labels, how, max_memory) for plane in range(plan.planes))
+        numberings = [regions.numbered() for regions in gathered]
     else:
         parted = PartedPlanes(plan, folder, how, max_memory)
-        numberings = [_parted(plan, plane, labels, how, parted) for plane in range(plan.planes)]
+        numberings = [_parted(plan, plane, labels, how, parted, max_memory) for plane in range(plan.planes)]
         labels = parted.labels
     number = sum(one.number for one in numberings)
     ids = plan.create(folder / "instances", np.uint16 if number < 2**16 else np.uint32, {})
@@ -55,18 +69,40 @@ def find_objects(
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
-def _gathered(plan: BlockPlan, plane: int, labels: Any, how: Postprocessing) -> Regions:
+def _gathered(
+    plan: BlockPlan, plane: int, labels: Any, how: Postprocessing, max_memory: int | None
+) -> Regions:
     regions = Regions(plan.height, plan.width, how, plan.pixel_size_um)
     for window in plan.windows:
         regions.add(plan.read(labels, plane, window), window[0].start, window[1].start)
+        _require_memory(regions, window, max_memory)
     return regions
 
 
-def _parted(plan: BlockPlan, plane: int, kinds: Any, how: Postprocessing, parted: PartedPlanes) -> Numbering:
+def _require_memory(regions: Regions, window: Window, max_memory: int | None) -> None:
+    """Refuse to number what is noise: more pieces than the memory that is left holds."""
+    seen = window[0].stop / regions.height
+    resident, needed = resident_memory(), _BYTES_PER_REGION * regions.count / seen
+    if needed > max(free_memory(max_memory, resident), _LITTLE):
+        raise ConfigError(
+            f"down to row {window[0].stop} there are {regions.count} pieces of objects and background, as in "
+            f"noise: numbering all takes {needed / 1e9:.1f} GB; give --max-memory "
+            f"{(needed + resident) / 1e9 + 0.1:.1f}GB, or, with --overwrite, another --threshold"
+        )
+
+
+def _parted(
+    plan: BlockPlan,
+    plane: int,
+    kinds: Any,
+    how: Postprocessing,
+    parted: PartedPlanes,
+    max_memory: int | None,
+) -> Numbering:
     """Number the parts of the components of a plane, in the order of `ushape.instances.instances`."""
     whole = Postprocessing(connectivity=how.connectivity, fill_holes=how.fill_holes)
-    classes = parted.part(plane, kinds, _gathered(plan, plane, kinds, whole).numbered())
-    numbering = _gathered(plan, plane, parted.labels, how).numbered(of_parts=True)
+    classes = parted.part(plane, kinds, _gathered(plan, plane, kinds, whole, max_memory).numbered())
+    numbering = _gathered(plan, plane, parted.labels, how, max_memory).numbered(of_parts=True)
     return replace(numbering, classes=classes[numbering.classes])
 
 

@@ -1,6 +1,6 @@
 """How a result came about: the content of its JSON file, and one line of it for the screen."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from ushape.predict.scaling import Scale, diameter_mismatch, in_words, pixel_siz
 from ushape.tiling import Span
 
 Array = np.ndarray[Any, Any]
+_ROWS_AT_ONCE = 10_000
+"""Of a table that is written: some 20 MB as words."""
 
 
 def record_of(
@@ -27,6 +29,8 @@ def record_of(
     postprocessing: Postprocessing | None,
     table: dict[str, Array] | None,
     notes: Sequence[str],
+    *,
+    results: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Tell image, tile plan, precision and results; the model's file is not known here.
 
@@ -47,11 +51,14 @@ def record_of(
         The objects.
     notes : sequence of str
         What was done to the image.
+    results : mapping
+        Where they go, by kind: whatever else lies beside the record is not its own.
     """
     size = image["pixel_size_um"]
     return {
         "model": {"name": header.name, "members": header.members},
         "image": image,
+        "results": {kind: path.name for kind, path in results.items() if kind != "json"},
         "tiles": tiles,
         **how,
         "classes": class_areas(header, counts, size),
@@ -65,7 +72,7 @@ def record_of(
 def image_entry(path: Path | None, size: ImageSize, pixel_size_um: PixelSize | None) -> dict[str, Any]:
     """Tell which image it is."""
     told = size._asdict() | {"dtype": str(size.dtype), "pixel_size_um": pixel_size_um}
-    return {"file": str(path), **told}
+    return {"file": None if path is None else str(path.absolute()), **told}
 
 
 def tiles_entry(number: int, largest: tuple[Span, Span], geometry: Geometry, reason: str) -> dict[str, Any]:
@@ -89,11 +96,14 @@ def how_entry(
     precision: str, device: str, engine: str, average: Average, scale: Scale = (1.0, 1.0)
 ) -> dict[str, Any]:
     """Tell how tiles were computed."""
+    return asked_entry(precision, average, scale) | {"device": device, "engine": engine}
+
+
+def asked_entry(precision: str, average: Average, scale: Scale) -> dict[str, Any]:
+    """Tell the part of it that is asked for: a run that is resumed looks for the same."""
     return {
         "scale": list(scale),
         "precision": precision,
-        "device": device,
-        "engine": engine,
         "average": average.name,
         "average_of": None if average.name == "none" else average.of,
     }
@@ -192,11 +202,21 @@ def class_areas(header: ModelHeader, counts: Sequence[int], size: PixelSize | No
 
 def object_rows(
     table: dict[str, Array], classes: Sequence[ClassInfo]
-) -> tuple[list[str], Iterable[Sequence[Any]]]:
-    """Header and rows of a table of objects, as they are written."""
-    columns = {name: _written(values) for name, values in table.items()}
-    columns["class"] = [classes[index].name for index in table["class"]]
-    return list(columns), zip(*columns.values(), strict=True)
+) -> tuple[list[str], Iterator[Sequence[Any]]]:
+    """Header and rows of a table of objects, as they are written.
+
+    Of millions of objects a row takes several times the memory as words that it takes as numbers, so rows are
+    made when they are asked for.
+    """
+    return [*table], _rows(table, classes)
+
+
+def _rows(table: dict[str, Array], classes: Sequence[ClassInfo]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(table["id"]), _ROWS_AT_ONCE):
+        part = {name: values[start : start + _ROWS_AT_ONCE] for name, values in table.items()}
+        columns = {name: _written(values) for name, values in part.items()}
+        columns["class"] = [classes[index].name for index in part["class"]]
+        yield from zip(*columns.values(), strict=True)
 
 
 def _written(values: Array) -> list[Any]:

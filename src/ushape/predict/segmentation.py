@@ -17,6 +17,7 @@ from ushape.errors import ConfigError, ShapeError
 from ushape.instances import features, instances, measure, require_applicable
 from ushape.io import Image
 from ushape.predict.averaging import NO_AVERAGE, Average
+from ushape.predict.block_planning import bytes_for_objects
 from ushape.predict.probabilities import most_probable, most_probable_kinds, tile_probabilities
 from ushape.predict.resampling import resampled
 from ushape.predict.scaling import Scale, in_words, postprocessing_at, scaled_size
@@ -24,6 +25,7 @@ from ushape.tiling import TilePlan, plan_for_memory, run_tiled
 
 Array = np.ndarray[Any, Any]
 
+GREY_IN_COLOUR = "the three colour channels are equal; used as one grey channel"
 _ALL_MEMORY = 1e18
 
 
@@ -122,6 +124,7 @@ class Segmentation:
             self.compute(instances=True)
             return self._like_image(self._instances)
         self._require_applicable(postprocessing)
+        self._require_room_for_objects(postprocessing)
         planes = self._each_plane(keep=len(self._planes) == 1)
         return self._like_image(_numbered_on([self._find_objects(plane, postprocessing) for plane in planes]))
 
@@ -181,6 +184,7 @@ class Segmentation:
             return
         if instances:
             self._require_applicable(self.postprocessing)
+            self._require_room_for_objects(self.postprocessing)
         if probabilities:
             self._require_room()
         count, _, height, width = self._planes.shape
@@ -308,6 +312,19 @@ class Segmentation:
                 "OME-Zarr, which is predicted block by block"
             )
 
+    def _require_room_for_objects(self, how: Postprocessing) -> None:
+        """Refuse to find objects where that alone takes more than is allowed, or more than there is."""
+        needed = bytes_for_objects(how) * math.prod(self._planes.shape[-2:])
+        # A limit is of the memory of a GPU, if that computes; objects are found beside it.
+        told = None if self.backend.device.type == "cuda" else self._max_memory
+        limit = available_memory() if told is None else told
+        if needed > limit:
+            why = "free" if told is None else "allowed by --max-memory"
+            raise ConfigError(
+                f"{self._name}: finding objects takes {needed / 1e9:.3g} GB, and {limit / 1e9:.3g} GB are "
+                f"{why}; give more, or save the image as TIFF or OME-Zarr: then it is done block by block"
+            )
+
     def _like_image(self, results: Array | None) -> Array:
         assert results is not None
         return results if self.image.is_stack else results[0]
@@ -328,7 +345,7 @@ def channels_for(image: Image, wanted: int) -> tuple[Array, tuple[str, ...]]:
     planes = image.planes
     channels = planes.shape[1]
     if wanted == 1 and channels == 3 and (planes[:, 1:] == planes[:, :1]).all():
-        return planes[:, :1], ("the three colour channels are equal; used as one grey channel",)
+        return planes[:, :1], (GREY_IN_COLOUR,)
     require_channels(image.path, channels, wanted)
     return planes, ()
 

@@ -1,13 +1,15 @@
 """Which images are predicted, and which files their results become."""
 
+import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
+from unicodedata import normalize
 
 from ushape.errors import ConfigError, DataError, ImageFormatError, OutputError
-from ushape.io import holds_image, image_size, is_store, stem_of
+from ushape.io import holds_image, image_size, is_store, reads_windows, stem_of
 
 LAYOUTS = ("plain", "ctc")
 """Names of results: after the image in one folder, or as the Cell Tracking Challenge wants them."""
@@ -25,15 +27,25 @@ _ENDINGS = {
 }
 _STORES = ("classes", "probabilities", "instances")
 """Results that are OME-Zarr if the image is."""
+_ALL_ENDINGS = (
+    "_classes.png",
+    "_classes.tif",
+    *(end for kind, end in _ENDINGS.items() if kind != "json"),
+    *(f"_{kind}.ome.zarr" for kind in _STORES),
+)
+"""Of all that can lie beside a record in the layout "plain"."""
 _LARGEST_CTC_ID = 65535
 _IN_HAND = ".in-hand-"
-_OUR_PICTURES = ("_classes", "_probabilities", "_instances", "_overlay")
+_OUR_PICTURES = re.compile(r"(.+)_(?:classes|probabilities|instances|overlay)")
 
 Targets = dict[str, Path]
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     """Image files named by paths, folders and globs, each once, in the order given.
+
+    In folders and globs, results of ours beside their record or their image are left out. So are named ones
+    beside their record, if their image is named, too: then a shell expanded a glob.
 
     Raises
     ------
@@ -44,7 +56,8 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     for one in inputs:
         for path in _expanded(one):
             found.setdefault(path.parent.resolve() / path.name, path)
-    return list(found.values())
+    images = {place.parent / stem_of(place) for place in found}
+    return [path for place, path in found.items() if not (_has_record(place) and _image_of(place) in images)]
 
 
 def targets_of(path: Path, folder: Path, kinds: Sequence[str], layout: str) -> Targets:
@@ -76,12 +89,19 @@ def targets_of(path: Path, folder: Path, kinds: Sequence[str], layout: str) -> T
         return _frame_targets(path, folder, planes)
     if layout != "plain":
         raise ConfigError(f"layout {layout!r} is not known; use {' or '.join(LAYOUTS)}")
-    classes = ".png" if path.suffix.lower() in _PNG_INPUTS and planes == 1 else ".tif"
+    # By its content, too: a TIFF of another name may be too large for a PNG.
+    is_small = path.suffix.lower() in _PNG_INPUTS and planes == 1 and not reads_windows(path)
+    classes = ".png" if is_small else ".tif"
     wanted = {*kinds, "objects"} if "instances" in kinds else {*kinds}
     endings = {"classes": f"_classes{classes}"} | _ENDINGS
     if is_store(path):
         endings |= {kind: f"_{kind}.ome.zarr" for kind in _STORES}
     return {kind: folder / f"{stem_of(path)}{end}" for kind, end in endings.items() if kind in wanted}
+
+
+def possible_results(record: Path) -> list[Path]:
+    """All names that results beside a record can have in the layout "plain"."""
+    return [record.with_name(f"{record.stem}{end}") for end in _ALL_ENDINGS]
 
 
 def unfinished(targets: Targets) -> Path:
@@ -152,8 +172,23 @@ def replace(made: Path, target: Path) -> None:
     require_replaceable(made, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
-        shutil.rmtree(target)
+        _take_away(target)
     made.replace(target)
+
+
+def remove(results: Iterable[Path]) -> None:
+    """Take away results that are there; a folder of such a name that is no OME-Zarr is not one of ours."""
+    for path in results:
+        if path.is_file() or is_store(path):
+            _take_away(path)
+
+
+def _take_away(path: Path) -> None:
+    """Take away a file or a folder; of a link the link alone: a disk elsewhere is not ours to clear."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _frame_targets(path: Path, folder: Path, planes: int) -> Targets:
@@ -164,7 +199,9 @@ def _frame_targets(path: Path, folder: Path, planes: int) -> Targets:
         )
     if planes > 1:
         raise DataError(f"{path} has {planes} planes; --layout ctc takes frames of one: drop --layout ctc")
-    results = folder / f"{path.parent.resolve().name}_RES"
+    # Of a link its own name, not that of the folder it leads to.
+    sequence = os.path.basename(os.path.abspath(path.parent))
+    results = folder / f"{sequence}_RES"
     return {"instances": results / f"mask{match[1]}.tif", "json": results / f"mask{match[1]}.json"}
 
 
@@ -183,20 +220,22 @@ def require_frame_numbers(path: Path | None, objects: int) -> None:
 
 
 def require_one_image_each(targets: dict[Path, Targets]) -> None:
-    """Refuse two images whose results would have the same names.
+    """Refuse two images whose results would have the same names, or names that many disks take for the same.
 
     Raises
     ------
     DataError
     """
-    sources: dict[Path, Path] = {}
+    sources: dict[str, Path] = {}
     for path, outputs in targets.items():
-        other = sources.setdefault(outputs["json"], path)
+        # Those of macOS and Windows do not tell A from a, that of macOS not two spellings of one letter.
+        other = sources.setdefault(normalize("NFC", str(outputs["json"]).casefold()), path)
         if other != path:
             name = next(iter(outputs.values())).stem
+            where = "" if targets[other]["json"] == outputs["json"] else " where capitals do not count"
             raise DataError(
-                f"{other} and {path} would both be written as {name}; rename one of them, or predict them "
-                "into different folders"
+                f"{other} and {path} would both be written as {name}{where}; rename one of them, or predict "
+                "them into different folders"
             )
 
 
@@ -225,25 +264,37 @@ def require_free(targets: dict[Path, Targets]) -> None:
         raise OutputError(f"{there[0]} exists; {', '.join(fixes)}, or choose another folder")
 
 
-def _expanded(one: str | Path) -> Iterator[Path]:
+def _expanded(one: str | Path) -> list[Path]:
     path = Path(one)
     if path.is_dir() and not is_store(path):
-        found = [entry for entry in sorted(path.iterdir()) if holds_image(entry) and not _is_result(entry)]
+        found = _without_results(sorted(path.iterdir()))
         if not found:
             raise ImageFormatError(
                 f"{path}: no image in this folder; give TIFF, PNG, JPEG, BMP, GIF or OME-Zarr"
             )
-    elif path.exists() or not any(mark in str(one) for mark in "*?["):
-        found = [path]
-    else:
-        found = [Path(name) for name in sorted(glob(str(one), recursive=True)) if holds_image(Path(name))]
-        if not found:
-            raise ImageFormatError(f"{one}: no image matches; check the pattern")
-    yield from found
+        return found
+    if path.exists() or not any(mark in str(one) for mark in "*?["):
+        return [path]
+    found = _without_results(map(Path, sorted(glob(str(one), recursive=True))))
+    if not found:
+        raise ImageFormatError(f"{one}: no image matches, results of ours aside; check the pattern")
+    return found
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a file is a result of ours whose JSON file lies beside it."""
-    name = stem_of(path)
-    stems = [name.removesuffix(ending) for ending in _OUR_PICTURES if name.endswith(ending)]
-    return any(path.with_name(f"{stem}.json").exists() for stem in stems)
+def _without_results(paths: Iterable[Path]) -> list[Path]:
+    """Images among paths, but no result that has its record beside it, or its image among them."""
+    found = [path for path in paths if holds_image(path)]
+    images = {path.parent / stem_of(path) for path in found}
+    return [path for path in found if not _has_record(path) and _image_of(path) not in images]
+
+
+def _image_of(path: Path) -> Path | None:
+    """The image, without its ending, if a file has the name of a result of one."""
+    named = _OUR_PICTURES.fullmatch(stem_of(path))
+    return None if named is None else path.parent / named[1]
+
+
+def _has_record(path: Path) -> bool:
+    """Whether a file has the name of a result, and the JSON file that goes with it lies beside it."""
+    image = _image_of(path)
+    return image is not None and image.with_name(f"{image.name}.json").exists()

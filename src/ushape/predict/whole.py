@@ -95,7 +95,7 @@ def predict_aside(
     except OutputError as error:
         own, asked = (str(one["json"].parent) for one in (hidden, targets))
         raise OutputError(str(error).replace(own, asked)) from error  # the hidden folder is ours alone
-    record = _record(segmentation, with_objects=bool(OF_OBJECTS & targets.keys()))
+    record = _record(segmentation, targets)
     record["model"] |= {"file": settings.model, "sha256": settings.identity}
     record |= speed(segmentation.image.planes[:, 0].size, time.perf_counter() - started)
     write_json(hidden["json"], record)
@@ -123,12 +123,12 @@ def take(path: Path, targets: Targets, command: str) -> None:
     targets["json"].unlink(missing_ok=True)  # results without a record are known to be incomplete
     for kind, target in sorted(targets.items(), key=lambda item: item[0] == "json"):
         replace(hidden[kind], target)
-    hidden["json"].parent.rmdir()
+    drop(targets, command)  # with what a worker may still write that was thought dead
 
 
-def _record(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]:
+def _record(segmentation: Segmentation, targets: Targets) -> dict[str, Any]:
     image, header, backend = segmentation.image, segmentation.header, segmentation.backend
-    plan = segmentation.plan
+    plan, with_objects = segmentation.plan, bool(OF_OBJECTS & targets.keys())
     planes, channels, height, width = image.planes.shape
     notes = [*segmentation.notes]
     if image.is_stack:
@@ -150,6 +150,7 @@ def _record(segmentation: Segmentation, *, with_objects: bool) -> dict[str, Any]
         segmentation.postprocessing if with_objects else None,
         segmentation.objects() if with_objects else None,
         notes,
+        results=targets,
     )
 
 
