@@ -61,7 +61,8 @@ def evaluate(
         Names out of `METRICS`; `ap_0.5` is `ap_0.50`. Default: what fits. Probabilities of two classes:
         `pixel_error`, `v_rand`, `v_info`, `ece`. Class masks: `dice`, `iou`, `accuracy`, of several images
         also their means over the images; probabilities of more classes: the same and `ece`. Object ids:
-        `ap_0.50`, `ap_0.70`, `f1_0.50`, `pq`. Cell Tracking Challenge: `seg`, `det`, `op_csb`.
+        `ap_0.50` (of several images also its mean over the images), `ap_0.70`, `f1_0.50`, `pq`. Cell Tracking
+        Challenge: `seg`, `det`, `op_csb`.
     classes : int or str, optional
         A number says that the values of class masks are class indices 0..classes - 1, or as many others,
         which are the classes in ascending order; "objects" that the truth holds object ids. Default: values
