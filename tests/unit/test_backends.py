@@ -252,11 +252,15 @@ def test_entries_used_longest_ago_make_room(own_cache, monkeypatch):
     converted(networks[1])  # used again
     size = max(path.stat().st_size for path in own_cache.iterdir())
     monkeypatch.setattr(cache, "LARGEST_BYTES", 2 * size + 1000)
+    model = own_cache / "my-model.safetensors"  # the folder that a person names may hold others
+    model.write_bytes(bytes(size))
+    os.utime(model, (1e8, 1e8))
     before = {*own_cache.iterdir()}
     converted(networks[2])
     left = {*own_cache.iterdir()}
     (gone,) = before - left
-    assert len(left) == 2
+    assert len(left) == 3
+    assert model in left
     assert gone.stem == cache_key(networks[0])
 
 

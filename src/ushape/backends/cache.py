@@ -9,6 +9,7 @@ at any time.
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -90,9 +91,15 @@ def _write(path: Path, model: "openvino.Model") -> None:
 
 
 def _make_room(newest: Path) -> None:
-    entries = sorted(newest.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """Delete entries, and nothing else: the folder that a person names may hold models, too."""
+    entries = []
+    for path in newest.parent.glob("*.safetensors"):
+        if re.fullmatch("[0-9a-f]{64}", path.stem):
+            with suppress(FileNotFoundError):  # another process makes room, too
+                state = path.stat()
+                entries.append((state.st_mtime, state.st_size, path))
     total = 0
-    for path in entries:
-        total += path.stat().st_size
+    for _, size, path in sorted(entries, reverse=True):
+        total += size
         if total > LARGEST_BYTES and path != newest:
             path.unlink(missing_ok=True)
