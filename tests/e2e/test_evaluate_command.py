@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -162,3 +164,23 @@ def test_no_number_is_cut_on_a_narrow_terminal(tmp_path: Path, metrics: str) -> 
     row = next(line for line in text.splitlines() if re.search(r"\W 00ae", line))
     assert len(re.findall(r"\b\d\.\d{4}\b", row)) == len(metrics.split(",")), row
     assert (len(row) <= 80) == (metrics.count(",") == 3)
+
+
+def test_files_are_written_even_if_nobody_reads_the_screen(tmp_path: Path) -> None:
+    words = [*instance_masks(tmp_path / "masks"), "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv"]
+    command = [str(Path(sys.executable).with_name("ushape")), "evaluate", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait()
+    assert json.loads((tmp_path / "s.json").read_text())["scores"]
+    assert (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such names")
+def test_folders_whose_names_are_no_unicode_are_scored(ushape, tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"M\xfcller")
+    done = ushape("evaluate", *instance_masks(root), "--json", root / "s.json", "--report", root / "s.html")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((root / "s.json").read_text())["scores"]
+    assert "Traceback" not in done.stderr

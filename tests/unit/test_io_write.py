@@ -365,3 +365,14 @@ def test_csv(tmp_path):
     path = tmp_path / "a.csv"
     write_csv(path, ["name", "area_px"], [["a, b", 3], ["\u00fc", 4.5]])
     assert path.read_bytes() == 'name,area_px\n"a, b",3\n\u00fc,4.5\n'.encode()
+
+
+def test_a_name_that_is_not_unicode_is_in_json_as_it_is(tmp_path):
+    """Folders of old file systems have such names; Python has them with surrogates."""
+    told = {"file": "/data/M\udcfcller/a.tif", "word": "Größe"}
+    write_json(tmp_path / "a.json", told)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == told
+    write_json(tmp_path / "b.json", {"word": "Größe"})
+    assert "Größe" in (tmp_path / "b.json").read_text(encoding="utf-8")
+    write_csv(tmp_path / "a.csv", ["image"], [[told["file"]]])
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "image\n/data/M\\udcfcller/a.tif\n"

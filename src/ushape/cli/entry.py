@@ -1,6 +1,8 @@
 """The commands in the order of `--help`, and what happens when one of them fails."""
 
 import sys
+import traceback
+from io import TextIOWrapper
 from typing import Any, cast
 
 import typer
@@ -31,11 +33,13 @@ for command in (demo, check, train, predict, evaluate, models, info, doctor):
 
 def main() -> None:
     """Run the command line; the entry point of the `ushape` script."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal cannot show must not end a run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="ushape", standalone_mode=False)
     except UShapeError as error:
         if "--verbose" in sys.argv:
-            raise
+            traceback.print_exc()
         refuse(str(error))
     except _UsageError as error:
         refuse(_usage(error))

@@ -47,8 +47,7 @@ def evaluate(
         tolerance=tolerance,
         pixel_size=pixel_size,
     )
-    is_folded = sys.stdout.isatty() and fits_the_terminal(evaluation.table(per_image=per_image))
-    show(evaluation.render(per_image=per_image), quiet, is_folded=is_folded)
+    # Files first: whoever reads the screen may go away before its end.
     if json is not None:
         evaluation.to_json(json)
     if csv is not None:
@@ -57,3 +56,5 @@ def evaluate(
         from ushape.report import evaluation_report
 
         evaluation_report(report, evaluation)
+    is_folded = sys.stdout.isatty() and fits_the_terminal(evaluation.table(per_image=per_image))
+    show(evaluation.render(per_image=per_image), quiet, is_folded=is_folded)

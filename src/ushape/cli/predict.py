@@ -1,6 +1,7 @@
 """`ushape predict`."""
 
 import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,9 @@ import typer
 from ushape.cli.options import Device, Quiet, Verbose
 from ushape.cli.screen import again, stopped
 from ushape.errors import ConfigError
+
+EVERY_S = 60.0
+"""Seconds after which a line says how far a run is, where nobody sees a bar."""
 
 
 def predict(
@@ -145,7 +149,10 @@ def _workers(workers: int | None, scheduler: str | None) -> AbstractContextManag
 
 
 class _Screen:
-    """What a person sees of a prediction: on a terminal a bar of tiles, everywhere a line per file done."""
+    """What a person sees of a prediction: on a terminal a bar of tiles, everywhere a line per file done.
+
+    Elsewhere than on a terminal also a line a minute, or a large image would be hours of silence.
+    """
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
@@ -162,9 +169,12 @@ class _Screen:
         )
         self.task = self.bar.add_task("loading the model", total=None)
         self.done: list[str] = []
+        self.told = time.monotonic()
 
     def show_progress(self, done: int, total: int, what: str) -> None:
         self.bar.update(self.task, completed=done, total=total, description=what)
+        if self.bar.disable and time.monotonic() - self.told > EVERY_S:
+            self._print(f"{what}: {done} of {total}")
 
     def show_result(self, result: Any) -> None:
         if not self.done and result.objects_in_words is not None:
@@ -175,6 +185,7 @@ class _Screen:
             self._print(line)
 
     def _print(self, line: str) -> None:
+        self.told = time.monotonic()
         self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def how_to_go_on(self) -> str:

@@ -256,8 +256,15 @@ def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
         If the file cannot be written.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    if not _is_unicode(text):  # the name of a folder: "\udcfc" in ASCII reads back as it was
+        text = json.dumps(content, indent=2, allow_nan=False, default=_plain)
     with written_beside(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether all of it can be written in UTF-8, which names of old file systems cannot."""
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
 def write_geojson(path: Path | str, features: Iterable[Mapping[str, Any]]) -> None:
@@ -292,7 +299,10 @@ def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[A
     OutputError
         If the file cannot be written.
     """
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with (
+        written_beside(path) as beside,
+        beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

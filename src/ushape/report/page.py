@@ -201,7 +201,7 @@ def write_report(path: Path | str, title: str, sections: Sequence[str], *, lead:
         title=escape(title), style=_STYLE, lead=intro, body=_joined(sections), version=escape(__version__)
     )
     with io.written_beside(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+        beside.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of old file systems
 
 
 def _joined(parts: Sequence[str]) -> str:
