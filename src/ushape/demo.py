@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ushape import io, report
 from ushape.config import Postprocessing
+from ushape.errors import CheckpointError, OutputError
 from ushape.instances import instances
 from ushape.metrics import Matching, match, total
 from ushape.pictures import blend, colorize, display, draw_outlines, heat, side_by_side
@@ -26,6 +27,7 @@ IMAGES = Path(__file__).with_name("demo_images")
 SMALLEST_PX = 16
 """Smaller objects are dropped: about the best cut for Otsu's threshold over the whole BBBC038 set."""
 
+_NAME = "demo nuclei"
 _WIDTH = 8  # channels of the first level, where the paper has 64: what two CPU cores can train in a minute
 FOUND, INVENTED, MISSED = (86, 200, 255), (255, 160, 0), (255, 70, 160)
 
@@ -180,7 +182,7 @@ def run_demo(output: str | Path, *, seconds: float = 60.0, quiet: bool = True) -
     Raises
     ------
     OutputError
-        If `output` cannot be written.
+        If `output` cannot be written, or holds the model of something else.
     """
     from ushape.predict import Segmenter
 
@@ -283,13 +285,30 @@ def _train(output: Path, seconds: float, quiet: bool) -> tuple[Path, int]:
     # What a run leaves beside its model would only be in the way here; and a second demonstration may
     # replace the first, which a second run in the same folder may not.
     model, objects = output / "model.safetensors", Postprocessing(min_area=SMALLEST_PX)
+    _require_own(model)
     with io.output_folder(output):
         with tempfile.TemporaryDirectory(dir=output, prefix=".run-") as run:
             result = train(IMAGES / "train", run, width=_WIDTH, time=seconds, quiet=quiet)
+            if result.stop_asked:  # a page of a run that was broken off would show nothing
+                raise KeyboardInterrupt
             network, header, tiles = read_model(result.model)
-        header = header.model_copy(update={"postprocessing": objects, "name": "demo nuclei"})
+        header = header.model_copy(update={"postprocessing": objects, "name": _NAME})
         save_model(model, network, header, tiles)
     return model, result.steps
+
+
+def _require_own(model: Path) -> None:
+    """Refuse to replace a model that is not of a demonstration."""
+    from ushape.checkpoint import read_header
+
+    if not model.exists():
+        return
+    try:
+        name = read_header(model).name
+    except CheckpointError:
+        name = ""
+    if name != _NAME:
+        raise OutputError(f"{model.parent} holds a model that is not of a demonstration; give another folder")
 
 
 def _gain(result: DemoResult) -> str:

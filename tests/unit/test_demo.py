@@ -2,12 +2,16 @@
 
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
+from small_model import make_model
 
 from ushape import demo
+from ushape.checkpoint import save_model
+from ushape.errors import OutputError
 from ushape.metrics import Matching
 
 TRUTH = np.zeros((20, 30), np.int32)
@@ -68,3 +72,29 @@ def test_what_is_shown_at_the_end_says_what_to_do_next(result: demo.DemoResult) 
     assert "AP(0.5) is 0.75: +0.42 against Otsu's threshold, +0.25 if" in shown
     for words in ("0.333", "0.650", "Done in 75 s", "report.html", "ushape train my-data", "ushape predict"):
         assert words in shown
+
+
+def test_a_demonstration_replaces_no_other_model(tmp_path: Path) -> None:
+    network, header = make_model()
+    save_model(tmp_path / "model.safetensors", network, header)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(
+        OutputError, match="holds a model that is not of a demonstration; give another folder"
+    ):
+        demo.run_demo(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    save_model(tmp_path / "model.safetensors", network, header.model_copy(update={"name": "demo nuclei"}))
+    demo._require_own(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").write_text("no model")
+    with pytest.raises(OutputError):
+        demo._require_own(tmp_path / "model.safetensors")
+
+
+def test_a_demonstration_that_is_stopped_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = SimpleNamespace(model=tmp_path / "none", steps=3, stop_asked=True)
+    monkeypatch.setattr("ushape.training.train", lambda *_, **__: stopped)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run_demo(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
