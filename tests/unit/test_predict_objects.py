@@ -403,3 +403,29 @@ def test_objects_that_take_more_memory_than_is_allowed_are_refused_before_anythi
     with pytest.raises(ConfigError, match="finding objects takes 44 GB"):
         result.instances(Postprocessing(split="distance"))
     assert steps == []
+
+
+def test_a_part_that_begins_in_a_filled_hole_has_the_class_of_its_object():
+    """In a hole the most probable foreground class says nothing; by blocks it is the component's as well."""
+    foreground = np.array([[0.9, 0.7, 0.7], [0.7, 0.1, 0.7], [0.7, 0.9, 0.7]], np.float32)
+    second = np.array([[0, 0, 0], [0, 0.6, 0], [0, 0, 0]], np.float32)
+    plane = np.stack([1 - foreground, foreground * (1 - second), foreground * second])
+    how = Postprocessing(fill_holes=True, split="probability", seed_threshold=0.8)
+    network, header = make_model(classes=3, postprocessing=how)
+    result = Segmenter(network, header, device="cpu")(np.zeros((3, 3), np.uint8), "fp32")
+    ids = instances(plane[1:].sum(0), how, classes=plane[1:].argmax(0).astype(np.uint8) + 1)
+    assert (ids > 0).all()
+    assert len(np.unique(ids)) == 2
+    assert ids[1, 1] == 2, "the hole is the first pixel of its part"
+    assert result._measured(ids, 0, plane)["class"].tolist() == [1, 1]
+
+
+def test_a_large_image_is_not_hours_of_silence_where_nobody_sees_a_bar(
+    run, model, image, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ushape.cli.predict.EVERY_S", -1.0)
+    status, shown, _ = run(model, image, "-o", tmp_path / "out")
+    assert status == 0
+    assert re.search(r"^\S.*: 1 of 1$", shown, re.MULTILINE)
+    status, shown, _ = run(model, image, "-o", tmp_path / "quiet", "--quiet")
+    assert (status, shown) == (0, "")

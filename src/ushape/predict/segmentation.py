@@ -234,8 +234,20 @@ class Segmentation:
         )
 
     def _measured(self, ids: Array, place: int, plane: Array) -> dict[str, Array]:
-        size = self.image.pixel_size_um
-        return measure(ids, classes=most_probable_kinds(plane), image=self._planes[place], pixel_size_um=size)
+        size, classes = self.image.pixel_size_um, self._classes_of(ids, plane)
+        return measure(ids, classes=classes, image=self._planes[place], pixel_size_um=size)
+
+    def _classes_of(self, ids: Array, plane: Array) -> Array | None:
+        """Class of the object at each pixel; None if there is but one."""
+        kinds = most_probable_kinds(plane)
+        if kinds is None:
+            return None
+        # An object is of one class but for its holes, with one of which a part of it may begin.
+        above = plane[1:].sum(0) > self.postprocessing.threshold
+        of_id = np.zeros(int(ids.max(initial=0)) + 1, kinds.dtype)
+        of_id[ids.ravel()] = kinds.ravel()
+        of_id[ids[above]] = kinds[above]
+        return of_id[ids]
 
     def _as_one(self, tables: list[dict[str, Array]]) -> dict[str, Array]:
         """One table of all planes, its objects numbered on."""
