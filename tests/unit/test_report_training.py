@@ -104,3 +104,14 @@ def test_the_page_says_by_which_score_the_best_model_was_chosen(tmp_path: Path, 
     assert "state with the best mean Dice over the classes" in page(tmp_path, header)
     assert "state with the best IoU" in page(tmp_path, header, chosen_by="iou")
     assert "state with the best AP(0.5)" in page(tmp_path, header, chosen_by="ap_0.50")
+
+
+def test_errors_fall_on_an_axis_of_their_own(tmp_path: Path, header: ModelHeader) -> None:
+    history = [{**HISTORY[0], "step": step, "ece": 0.1, "pixel_error": 0.2} for step in (10.0, 20.0)]
+    write_page(tmp_path, header, history, history[0])
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    labels = re.findall('aria-label="(\\w+) over step: ([^"]*)"', html)
+    assert [y for y, _ in labels] == ["loss", "score", "error"]
+    assert "Dice" in labels[1][1]
+    assert "error" not in labels[1][1]
+    assert labels[2][1] == "pixel error, calibration error"

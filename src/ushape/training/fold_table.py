@@ -1,5 +1,6 @@
 """The table of a cross-validation: a row per image, per fold and for all; as a file, on screen, as a page."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -66,7 +67,8 @@ def write_page(output: Path, header: ModelHeader, rows: Sequence[Row], kind: Kin
     names = [NAMES[name] for name in columns]
     everything, folds = rows[-1], [row for row in rows[:-1] if row.image == "all"]
     images = sorted((row for row in rows if row.image != "all"), key=lambda row: row.scores.score)
-    model = output / "model.safetensors"
+    model = shlex.quote(str(output / "model.safetensors"))
+    command = f"ushape predict {model} my-new-images --output my-results"
     sections = [
         report.section(
             "Result", report.key_numbers(dict(zip(names, _values(everything, columns), strict=True)))
@@ -85,7 +87,10 @@ def write_page(output: Path, header: ModelHeader, rows: Sequence[Row], kind: Kin
             ),
         ),
         report.section("Model", *_model(header, kind)),
-        report.section("Next", report.commands(f"ushape predict {model} my-new-images --output my-results")),
+        report.section(
+            "Next",
+            report.commands(command),
+        ),
     ]
     lead = (
         f"{len(images)} images, each scored once, by the last model of the run that did not train on it. The "

@@ -118,7 +118,7 @@ def train_folds(
     ConfigError
         If options contradict each other, or there are fewer images than folds.
     """
-    console, output = Console(quiet=quiet), Path(output)
+    console, output = Console(markup=False, emoji=False, quiet=quiet), Path(output)
     _require_sense(folds, validation, output, resume)
     _require_one_device(options.get("devices", 1) * options.get("nodes", 1))
     reading: dict[str, Any] = {"classes": classes, "ignore": ignore, "images": images, "masks": masks}

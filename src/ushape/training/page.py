@@ -1,10 +1,12 @@
 """`report.html` of a training run: the scores, how they came about, and what the network sees."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ushape import io, report
 from ushape.config import ModelHeader
+from ushape.evaluate.names import ERROR_METRICS
 from ushape.pictures import Comparison
 from ushape.report import Html
 from ushape.training.scores import NAMES, Curve
@@ -48,7 +50,8 @@ def write_page(
     OutputError
         If the page cannot be written.
     """
-    command = f"ushape predict {output / 'model.safetensors'} my-new-images --output my-results --overlay"
+    model = shlex.quote(str(output / "model.safetensors"))
+    command = f"ushape predict {model} my-new-images --output my-results --overlay"
     sections = [
         report.section(
             "Result", report.key_numbers(_scores(best)), _reading(best, chosen_by), *_over_threshold(curve)
@@ -96,13 +99,19 @@ def _calibration(
 
 def _courses(history: list[dict[str, float]]) -> list[Html]:
     steps = [row["step"] for row in history]
-    drawings = [report.curves({"loss": (steps, [row["loss"] for row in history])}, x="step", y="loss")]
-    scores = {
-        name: (steps, [row[key] for row in history])
-        for key, name in NAMES.items()
-        if all(key in row for row in history)
+    known = [key for key in NAMES if history and all(key in row for row in history)]
+    drawn = {
+        "loss": {"loss": "loss"},
+        "score": {NAMES[key]: key for key in known if key not in ERROR_METRICS},
+        "error": {NAMES[key]: key for key in known if key in ERROR_METRICS},
     }
-    return [*drawings, report.curves(scores, x="step", y="score")] if scores and history else drawings
+    return [
+        report.curves(
+            {name: (steps, [row[key] for row in history]) for name, key in lines.items()}, x="step", y=y
+        )
+        for y, lines in drawn.items()
+        if lines
+    ]
 
 
 def _validations(history: list[dict[str, float]]) -> Html:

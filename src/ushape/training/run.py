@@ -210,7 +210,7 @@ def train(
     OutputError
         If `output` holds a finished run, or cannot be written.
     """
-    console = Console(quiet=quiet or not is_first())
+    console = Console(markup=False, emoji=False, quiet=quiet or not is_first())
     weights = encoder_weights(model, pretrained, from_model, encoder)
     chosen, output = _recipe(recipe, from_model, freeze_encoder, weights), Path(output)
     budget = _budget(chosen, time, steps, clock.monotonic() if started is None else started)
