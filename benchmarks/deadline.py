@@ -18,13 +18,18 @@ from machine import DATA, circumstances
 
 
 def run(data: Path, minutes: float, folds: int, output: Path) -> tuple[float, list[float], str]:
-    """Train once; seconds in all, seconds at which a picture was new, and the last line of scores."""
+    """Train once; seconds in all, seconds at which a picture was new, and the last line of scores.
+
+    Where the time is refused as too short, no pictures, and why.
+    """
     shutil.rmtree(output, ignore_errors=True)
     ushape = Path(sys.executable).with_name("ushape")
     words = [ushape, "train", data, "--output", output, "--time", f"{minutes:g}m", "--device", "cpu"]
     words += ["--folds", folds] if folds > 1 else []
     pictures, latest, begun = [], 0.0, time.monotonic()
-    with subprocess.Popen(map(str, words), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        map(str, words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         while process.poll() is None:
             time.sleep(0.2)
             newest = max((path.stat().st_mtime for path in output.glob("**/validation/*.png")), default=0.0)
@@ -34,6 +39,8 @@ def run(data: Path, minutes: float, folds: int, output: Path) -> tuple[float, li
         seconds = time.monotonic() - begun
         assert process.stdout is not None
         lines = process.stdout.read().splitlines()
+    if process.returncode == 2:
+        return seconds, [], lines[-1]
     assert process.returncode == 0, lines
     return seconds, pictures, next(line for line in reversed(lines) if " step " in line)
 
@@ -53,6 +60,9 @@ def main() -> None:
         minutes, what = each * folds, name if folds == 1 else f"{name}, {folds} folds"
         output = options.output / f"{name}-{minutes:g}-{folds}"
         seconds, pictures, last = run(options.data / name, minutes, folds, output)
+        if not pictures:
+            print(f"| {what} | {minutes:g} min | {last} | | | |", flush=True)
+            continue
         pauses = [after - before for before, after in itertools.pairwise([*pictures, seconds])]
         off = 100 * (seconds / (60 * minutes) - 1)
         shown = f"{pictures[0]:.0f} s | {max(pauses):.0f} s"
