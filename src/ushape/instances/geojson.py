@@ -45,7 +45,7 @@ def features(
         A Feature, by ascending id. Its geometry is a Polygon, or a MultiPolygon if the object has parts that
         touch by corners alone, in pixels from the upper left corner of the image as in QuPath; with `plane`,
         the member of that name says so to QuPath. Its properties are those of a QuPath detection: name,
-        classification with colour, and measurements as a list of names and values. Every version of QuPath
+        classification with colour, and measurements as a list of names and values. QuPath from 0.4 on
         reads this form, and so does napari-geojson, which fails on the newer one, a mapping. It fails on a
         MultiPolygon, too; with connectivity 4 there are none.
     """
