@@ -173,7 +173,7 @@ def test_files_are_written_even_if_nobody_reads_the_screen(tmp_path: Path) -> No
         assert process.stdout is not None
         process.stdout.close()
         process.wait()
-    assert json.loads((tmp_path / "s.json").read_text())["scores"]
+    assert "ap_0.50" in json.loads((tmp_path / "s.json").read_text())
     assert (tmp_path / "s.csv").exists()
 
 
@@ -182,5 +182,5 @@ def test_folders_whose_names_are_no_unicode_are_scored(ushape, tmp_path: Path) -
     root = tmp_path / os.fsdecode(b"M\xfcller")
     done = ushape("evaluate", *instance_masks(root), "--json", root / "s.json", "--report", root / "s.html")
     assert done.returncode == 0, done.stderr
-    assert json.loads((root / "s.json").read_text())["scores"]
+    assert "ap_0.50" in json.loads((root / "s.json").read_text())
     assert "Traceback" not in done.stderr
