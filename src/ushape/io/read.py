@@ -20,6 +20,7 @@ from ushape.errors import ImageFormatError, ShapeError
 from ushape.io import multiscale, raster, tiff
 from ushape.io.decoded import Array, Decoded, in_order, without_unit_axes
 from ushape.io.image import Image, ImageSize, LabelImage
+from ushape.io.write import is_unicode
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".svs"})
 """Suffixes, in lower case, of the files that can be read."""
@@ -244,7 +245,7 @@ def _decoder(path: Path) -> Callable[..., Decoded]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in path.name):
+    if not is_unicode(path.name):
         raise ImageFormatError(f"the name of {str(path)!a} is not UTF-8; rename the file")
     try:
         with path.open("rb") as file:

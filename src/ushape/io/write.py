@@ -256,14 +256,14 @@ def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
         If the file cannot be written.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
-    if not _is_unicode(text):  # the name of a folder: "\udcfc" in ASCII reads back as it was
+    if not is_unicode(text):  # the name of a folder: "\udcfc" in ASCII reads back as it was
         text = json.dumps(content, indent=2, allow_nan=False, default=_plain)
     with written_beside(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
-def _is_unicode(text: str) -> bool:
-    """Whether all of it can be written in UTF-8, which names of old file systems cannot."""
+def is_unicode(text: str) -> bool:
+    """Whether all of it can be written in UTF-8; names of old file systems cannot."""
     return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
