@@ -4,6 +4,7 @@
 
     UShapeError
     |-- ConfigError       an option or a parameter has a value that cannot work
+    |   `-- ConversionError   OpenVINO does not compute a network as PyTorch does (`backends.conversion`)
     |-- ShapeError        an array or an image has a size or a number of axes that cannot work
     |-- ImageFormatError  a file cannot be read as an image
     |-- DataError         a data set is incomplete, ambiguous or contradicts itself

@@ -14,8 +14,8 @@ from ushape.config import ClassInfo, ModelHeader, Normalization, Postprocessing,
 from ushape.errors import ConfigError
 from ushape.instances import instances, kinds_of, measure
 from ushape.io import LargeImage, open_levels
-from ushape.predict import large_splitting
-from ushape.predict.blocks import BlockPlan, create_results
+from ushape.predict import budget
+from ushape.predict.blocks import Asked, BlockPlan, create_results
 from ushape.predict.large_objects import find_objects
 
 HEADER = ModelHeader(
@@ -29,18 +29,17 @@ def by_blocks(foreground, classes, how, block, max_memory=None):
     """Ids and table of planes (Z, H, W) of which blocks have written what they write."""
     count, height, width = foreground.shape
     plan = BlockPlan(
-        run="run", settings={}, max_memory=0, planes=count, height=height, width=width, channels=3,
-        is_stack=True, scale=(1, 1), keep=block, chunk=block, block=block, reason="", precision="fp32",
-        device="cpu", engine="",
-        normalization=(Normalization(),) * count, version="0.5", pixel_size_um=None,
-        threshold=how.threshold, foreground=how.split == "probability",
+        run="run", asked=Asked(image={}, model="", precision="fp32", postprocessing=how), max_memory=0,
+        planes=count, height=height, width=width, channels=3, is_stack=True,
+        keep=block, chunk=block, block=block, reason="", device="cpu", engine="",
+        normalization=(Normalization(),) * count, version="0.5",
     )  # fmt: skip
     kinds = np.stack([kinds_of(one, how.threshold, of) for one, of in zip(foreground, classes, strict=True)])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         create_results(plan, folder, HEADER)
         open_levels(folder / "kinds")[0][...] = kinds
-        if plan.foreground:
+        if plan.asked.foreground:
             open_levels(folder / "foreground")[0][...] = foreground
         tifffile.imwrite(
             folder / "a.tif", grey(foreground), photometric="minisblack", metadata={"axes": "ZYX"}
@@ -115,7 +114,7 @@ def test_parts_of_blocks_are_those_of_the_plane(
 def test_a_component_too_large_for_the_memory_is_named_with_its_place_and_the_limit_to_give(monkeypatch):
     foreground, how = np.zeros((1, 40, 40), np.float32), Postprocessing(split="distance")
     foreground[0, 10:12, 3:30] = 1
-    monkeypatch.setattr(large_splitting, "resident_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr(budget, "resident_memory", lambda: 1_000_000_000)
     words = r"row 10, column 3 hangs together over 2 x 27 px: --split distance .* --max-memory 1.1GB"
     with pytest.raises(ConfigError, match=words):
         by_blocks(foreground, np.ones((1, 40, 40), np.uint8), how, (8, 8), max_memory=1_000_001_000)

@@ -14,7 +14,7 @@ from small_model import make_model
 from torch import nn
 
 from ushape.backends import OpenVINOBackend, PyTorchBackend, cache, engine, memory, openvino, start
-from ushape.backends.openvino import converted, identity
+from ushape.backends.conversion import converted, identity
 from ushape.errors import ConfigError, ShapeError, TilingError
 from ushape.models import EncoderUNet, Ensemble, UNet
 from ushape.predict import Segmenter
@@ -157,7 +157,7 @@ def test_a_damaged_entry_is_made_anew(own_cache, damage):
 def test_an_entry_is_read_and_not_made_again(own_cache, monkeypatch):
     network = unet(depth=1)
     converted(network)
-    monkeypatch.setattr("ushape.backends.openvino._convert", lambda network: pytest.fail("converted again"))
+    monkeypatch.setattr("ushape.backends.conversion._convert", lambda network: pytest.fail("converted again"))
     converted(network)
 
 
@@ -223,7 +223,7 @@ def test_an_entry_that_cannot_be_touched_is_read(own_cache, monkeypatch):
         raise PermissionError(path)
 
     monkeypatch.setattr("os.utime", refuse)
-    monkeypatch.setattr("ushape.backends.openvino._convert", lambda network: pytest.fail("converted again"))
+    monkeypatch.setattr("ushape.backends.conversion._convert", lambda network: pytest.fail("converted again"))
     converted(network)
 
 

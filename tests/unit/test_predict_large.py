@@ -36,17 +36,18 @@ from ushape.predict import (
     block_planning,
     block_task,
     blocks,
+    budget,
     files,
     large,
     large_objects,
     large_pictures,
-    large_splitting,
     predict_files,
     targets,
 )
 from ushape.predict import segmenter as segmenter_module
 from ushape.predict.block_planning import normalizations_of, plan_blocks, require_readable
-from ushape.predict.blocks import BlockPlan
+from ushape.predict.blocks import Asked, BlockPlan
+from ushape.predict.budget import budget_of
 from ushape.predict.plane_statistics import normalization_of
 from ushape.predict.scaled_image import ScaledImage
 from ushape.tiling import plan_tiles
@@ -250,8 +251,8 @@ def test_a_watershed_parts_what_it_parts_in_memory(split, grey, tmp_path, small_
 def test_a_run_whose_parts_took_too_much_memory_goes_on(model, grey, tmp_path, small_blocks, monkeypatch):
     path = write_ome_zarr(tmp_path / "a.ome.zarr", grey, "YX", "0.5")
     words = {"instances": True, "postprocessing": {"split": "distance", "threshold": 0.05}}
-    monkeypatch.setattr(large_splitting, "free_memory", lambda *_: 0)
-    with pytest.raises(ConfigError, match=r"--split distance takes 0\.0 GB for it; give --max-memory"):
+    monkeypatch.setattr(budget, "free_memory", lambda *_: 0)
+    with pytest.raises(ConfigError, match=r"--split distance takes 0\.0 GB; give --max-memory"):
         predict_files(model, [path], tmp_path / "out", **words, **FP32)
     monkeypatch.undo()
     monkeypatch.setattr(files, "_takes_blocks", lambda path, *_: path.suffix == ".zarr")
@@ -369,8 +370,8 @@ def test_an_unfinished_run_of_another_engine_can_be_begun_anew(
     stop_after_blocks(monkeypatch, model, [path], out)
     stored = out / ".a.unfinished" / "plan.json"
     plan = json.loads(stored.read_text())
-    assert plan["settings"]["engine"] == plan["engine"]
-    plan["settings"]["engine"] = plan["engine"] = "abacus 1"  # as after an upgrade
+    assert plan["asked"]["engine"] == plan["engine"]
+    plan["asked"]["engine"] = plan["engine"] = "abacus 1"  # as after an upgrade
     stored.write_text(json.dumps(plan))
     with pytest.raises(ConfigError, match="unfinished run with another engine"):
         predict_files(model, [path], out, **FP32)
@@ -465,6 +466,10 @@ def test_a_run_begun_by_blocks_goes_on_so_where_memory_would_do_by_now(model, gr
     assert not list(out.glob(".*"))
 
 
+def asked_for(model, image, **more):
+    return Asked(image=image.identity, model=model_hash(model), precision="fp32", **more)
+
+
 def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, small_blocks):
     """What a worker on another machine gets; computing a block twice changes no byte."""
     path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
@@ -474,8 +479,7 @@ def test_a_block_is_a_plain_function_of_words_and_a_plan(model, grey, tmp_path, 
         seen = ScaledImage(image, (1.0, 1.0))
         plan = plan_blocks(
             seen, segmenter.backend("fp32"), segmenter.header, normalizations_of(seen, segmenter.header),
-            {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
-            resident=0, how=Postprocessing(), probabilities=False,
+            asked_for(model, image, postprocessing=Postprocessing()), None, resident=0,
         )  # fmt: skip
     plan = BlockPlan.model_validate_json(json.dumps(plan.model_dump(mode="json")))
     blocks.create_results(plan, folder, segmenter.header)
@@ -515,8 +519,7 @@ def test_what_a_task_of_a_run_given_up_still_writes_is_lost(model, grey, tmp_pat
         seen = ScaledImage(image, (1.0, 1.0))
         plan = plan_blocks(
             seen, segmenter.backend("fp32"), segmenter.header, normalizations_of(seen, segmenter.header),
-            {"model": model_hash(model), "image": image.identity, "average": ["none", "logits"]}, None,
-            resident=0, how=None, probabilities=False,
+            asked_for(model, image), None, resident=0,
         )  # fmt: skip
     large._start(folder, plan, segmenter.header)
     large._start(folder, plan.model_copy(update={"run": "later"}), segmenter.header)
@@ -575,7 +578,7 @@ def test_grey_values_in_colour_are_those_of_the_grey_image(model, grey, tmp_path
 
 def test_noise_in_more_pieces_than_memory_holds_is_refused(model, grey, tmp_path, small_blocks, monkeypatch):
     path = write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
-    monkeypatch.setattr(large_objects, "free_memory", lambda *_: 0)
+    monkeypatch.setattr(budget, "free_memory", lambda *_: 0)
     monkeypatch.setattr(large_objects, "_LITTLE", 0)
     with pytest.raises(ConfigError, match=r"there are \d+ pieces .*; give --max-memory [\d.]+GB, or, with"):
         predict_files(model, [path], tmp_path / "out", instances=True, **FP32)
@@ -600,6 +603,38 @@ def test_a_damaged_chunk_is_named_and_nothing_is_left(model, grey, tmp_path, sma
     with pytest.raises(ImageFormatError, match=r"a\.zarr is damaged"):
         predict_files(model, [path], tmp_path / "out", **FP32)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_fails_in_the_middle_begins_anew_when_it_is_mended(
+    model, grey, tmp_path, small_blocks, monkeypatch
+):
+    """Its blocks are of no use then; the other images of the batch are done, and stay."""
+    paths, out = [tmp_path / "a.svs", tmp_path / "b.svs"], tmp_path / "out"
+    for path in paths:
+        tifffile.imwrite(path, grey, tile=(64, 64))
+    write, told = block_task._write_block, []
+
+    def damaged(probabilities, plan, number, folder):
+        if number == 2 and plan.asked.image["path"].endswith("a.svs"):
+            raise ImageFormatError("a.svs is damaged")
+        write(probabilities, plan, number, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(block_task, "_write_block", damaged)
+        (done,) = predict_files(model, paths, out, failed=lambda *it: told.append(it), **FP32)
+    ((path, error),) = told
+    assert (path, str(error), done.input) == (paths[0], "a.svs is damaged", paths[1])
+    assert not list(out.glob(".*"))
+    tifffile.imwrite(paths[0], grey[::-1], tile=(64, 64))
+    results = predict_files(model, paths, out, resume=True, **FP32)
+    assert [one.is_kept for one in results] == [False, True]
+
+
+def test_a_limit_is_one_of_the_memory_in_which_the_network_computes(model, monkeypatch):
+    backend = Segmenter.load(model, device="cpu").backend("fp32")
+    assert budget_of(backend, 100, 30) == 70
+    monkeypatch.setattr(type(backend), "has_own_memory", True)
+    assert budget_of(backend, 100, 30) == 100, "what this process holds lies elsewhere"
 
 
 def test_pieces_too_large_for_the_memory_are_refused_with_the_limit_to_give(model, tmp_path):
@@ -681,8 +716,8 @@ def test_a_run_one_of_whose_outlines_took_too_much_memory_goes_on(grey, tmp_path
     model, path = tmp_path / "model.safetensors", write_ome_zarr(tmp_path / "a.zarr", grey, "YX", "0.5")
     save_model(model, *make_model(postprocessing=Postprocessing(threshold=0)))  # all is one object
     with monkeypatch.context() as patched:
-        patched.setattr(large_pictures, "free_memory", lambda *_: 0)
-        words = r"row 0, column 0 reaches over 150 x 210 px: --outlines takes 0\.0 GB .*; give --max-memory"
+        patched.setattr(budget, "free_memory", lambda *_: 0)
+        words = r"row 0, column 0 reaches over 150 x 210 px: --outlines takes 0\.0 GB; give --max-memory"
         with pytest.raises(ConfigError, match=words):
             predict_files(model, [path], tmp_path / "out", outlines=True, **FP32)
     (result,) = predict_files(model, [path], tmp_path / "out", outlines=True, **FP32)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from ushape.backends.conversion import ConversionError
 from ushape.backends.interface import Array, Backend, Engine, Precision
-from ushape.backends.openvino import ConversionError, OpenVINOBackend, openvino_pays
+from ushape.backends.openvino import OpenVINOBackend, openvino_pays
 from ushape.backends.pytorch import PyTorchBackend, find_device
 from ushape.errors import ConfigError
 from ushape.models import Network

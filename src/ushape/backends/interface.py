@@ -34,6 +34,8 @@ class Backend(Protocol):
         Memory that forward passes will take, beside what they hold by now, whatever the size of the tile.
     bytes_per_input_pixel : float
         Memory that one forward pass takes per pixel of its input, beside that.
+    has_own_memory : bool
+        Whether forward passes take memory of the device, not of this machine.
     """
 
     engine: str
@@ -71,6 +73,9 @@ class Backend(Protocol):
 
     @property
     def bytes_per_input_pixel(self) -> float: ...  # noqa: D102
+
+    @property
+    def has_own_memory(self) -> bool: ...  # noqa: D102
 
     def available_memory(self) -> int:
         """Bytes that are free where the network is computed."""

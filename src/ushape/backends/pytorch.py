@@ -45,7 +45,7 @@ class PyTorchBackend:
 
     Attributes
     ----------
-    engine, device, precision, geometry, largest_tile, fixed_bytes, bytes_per_input_pixel
+    engine, device, precision, geometry, largest_tile, fixed_bytes, bytes_per_input_pixel, has_own_memory
         See `Backend`.
 
     Raises
@@ -134,9 +134,14 @@ class PyTorchBackend:
         image_and_logits = max(64, 12 * self.network.classes)  # and probabilities
         return size * (copies * concatenated + 2 * result) / self.geometry.shrink**2 + image_and_logits
 
+    @property
+    def has_own_memory(self) -> bool:
+        """Whether forward passes take memory of the device, not of this machine."""
+        return self.device.type == "cuda"
+
     def available_memory(self) -> int:
         """Bytes that are free where the network is computed."""
-        if self.device.type != "cuda":
+        if not self.has_own_memory:
             return available_memory()
         # What PyTorch keeps for its next tensors counts as free.
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ushape.backends.conversion import compiled, from_cache
 from ushape.backends.interface import Array
-from ushape.backends.openvino import compiled, from_cache
 from ushape.errors import ConfigError, to_install
 from ushape.models import Network
 

@@ -3,14 +3,15 @@
 import secrets
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, cast
+from typing import Any
 
-from ushape.backends import Backend, Precision, available_memory
-from ushape.config import ModelHeader, Normalization, PixelSize, Postprocessing
+from ushape.backends import Backend, available_memory
+from ushape.config import ModelHeader, Normalization, Postprocessing
 from ushape.errors import ConfigError, TilingError
 from ushape.geometry import Geometry, PaddedGeometry
 from ushape.io import LargeImage
-from ushape.predict.blocks import BlockPlan, windows_of
+from ushape.predict.blocks import Asked, BlockPlan, windows_of
+from ushape.predict.budget import budget_of, free_memory
 from ushape.predict.plane_statistics import normalization_of
 from ushape.predict.resampling import Size
 from ushape.predict.scaled_image import READ_AT_ONCE, ScaledImage
@@ -34,15 +35,12 @@ def plan_blocks(
     backend: Backend,
     header: ModelHeader,
     normalization: Sequence[Normalization],
-    settings: dict[str, Any],
+    asked: Asked,
     max_memory: int | None,
     *,
-    pixel_size_um: PixelSize | None = None,
     resident: int,
-    how: Postprocessing | None,
-    probabilities: bool,
 ) -> BlockPlan:
-    """Cut an image into blocks that memory allows; `how` objects are found, if they are wanted.
+    """Cut an image into blocks that memory allows.
 
     Raises
     ------
@@ -50,42 +48,30 @@ def plan_blocks(
         If the memory is too small for the smallest tile.
     """
     file, channels = image.image, max(header.architecture.classes, 2)
-    is_apart = backend.device.type == "cuda"  # has memory of its own, in which only the tile lies
-    resident = 0 if is_apart else resident
-    budget = backend.available_memory() / 2 if max_memory is None else max_memory - resident
-    room = budget - backend.fixed_bytes - _bytes_to_read(image)
-    for_tile = (1 - _SHARE_OF_BLOCKS) * room
-    if is_apart:
-        for_tile, room = budget - backend.fixed_bytes, available_memory() / 2 - _bytes_to_read(image)
-    foreground = how is not None and how.split == "probability"
-    per_pixel = _bytes_per_pixel(image, channels, how, foreground=foreground)
+    budget = budget_of(backend, max_memory, resident)
+    if backend.has_own_memory:  # in which only the tile lies
+        planned, for_tile = budget, budget - backend.fixed_bytes
+        room = available_memory() / 2 - _bytes_to_read(image)
+    else:
+        planned, room = budget + resident, budget - backend.fixed_bytes - _bytes_to_read(image)
+        for_tile = (1 - _SHARE_OF_BLOCKS) * room
+    per_pixel = _bytes_per_pixel(image, channels, asked)
     side = int((_SHARE_OF_BLOCKS * max(room, 0) / per_pixel) ** 0.5)
     return BlockPlan(
         run=secrets.token_hex(4),
-        settings=settings,
-        max_memory=round(budget + resident),
+        asked=asked,
+        max_memory=round(planned),
         planes=file.size.planes,
         height=file.size.height,
         width=file.size.width,
         channels=channels,
         is_stack=file.is_stack,
-        scale=image.scale,
         **_cut(image, backend, side, for_tile),
-        precision=cast(Precision, backend.precision),
         device=str(backend.device),
         engine=backend.engine,
         normalization=tuple(normalization),
         version=file.version or "0.5",
-        pixel_size_um=pixel_size_um or file.pixel_size_um,
-        probabilities=probabilities,
-        threshold=None if how is None else how.threshold,
-        foreground=foreground,
     )
-
-
-def free_memory(max_memory: int | None, resident: int) -> float:
-    """Bytes that a process may take beside those it holds: without a limit half of what is available."""
-    return available_memory() / 2 if max_memory is None else max_memory - resident
 
 
 def bytes_for_objects(how: Postprocessing) -> int:
@@ -120,22 +106,21 @@ def _bytes_to_read(image: ScaledImage) -> int:
     return _decoded_bytes(image.image) + (16 * channels * READ_AT_ONCE**2 if image.is_scaled else 0)
 
 
-def _bytes_per_pixel(
-    image: ScaledImage, channels: int, how: Postprocessing | None, *, foreground: bool
-) -> float:
+def _bytes_per_pixel(image: ScaledImage, channels: int, asked: Asked) -> float:
     """Memory per pixel of a block: what is read and computed for it, or later the finding of its objects."""
     file, seen = image.image.size, image.size
     height, width = seen.height / file.height, seen.width / file.width
     read = 2 * seen.channels * (4 + (4 if image.is_scaled else seen.dtype.itemsize))
     ahead = 4 * seen.channels  # normalised pixels of the block that is read meanwhile
-    per_pixel = height * width * (read + ahead + 4 * channels) + 4 * (4 + foreground)
+    per_pixel = height * width * (read + ahead + 4 * channels) + 4 * (4 + asked.foreground)
     per_pixel += 4 * channels  # probabilities of the block that is written meanwhile
     if image.is_scaled:  # probabilities at the size of the image, and what one axis gives
         per_pixel += 4 * channels * (1 + width)
     if channels > 2:  # what NumPy makes to find the largest
         per_pixel += 4 * channels + 8
-    if how is not None:
-        per_pixel = max(per_pixel, bytes_for_objects(how) + 2 * file.channels * file.dtype.itemsize)
+    if asked.postprocessing is not None:
+        grey = 2 * file.channels * file.dtype.itemsize
+        per_pixel = max(per_pixel, bytes_for_objects(asked.postprocessing) + grey)
     return per_pixel
 
 

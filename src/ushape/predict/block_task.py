@@ -64,17 +64,17 @@ def compute_blocks(
     ImageFormatError
         If the image is another one, or its pixels cannot be read.
     """
-    segmenter = loaded(model, plan.settings["model"], plan.device)
+    segmenter = loaded(model, plan.asked.model, plan.device)
     wanted = segmenter.header.architecture.in_channels
     with (
         LargeImage(source, wanted) as image,
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
     ):
-        if image.identity != plan.settings["image"]:
+        if image.identity != plan.asked.image:
             raise ImageFormatError(f"{source} is not the image that the run began with; put that back")
-        seen = ScaledImage(image, plan.scale)
-        backend = backend_for(segmenter, plan.precision, seen, plan.normalization)
+        seen = ScaledImage(image, plan.asked.scale)
+        backend = backend_for(segmenter, plan.asked.precision, seen, plan.normalization)
         _require_engine(backend, plan)
         forward = _forward(segmenter, backend, plan, progress or (lambda: None))
         read = partial(_read, seen, plan, geometry=backend.geometry)
@@ -129,7 +129,7 @@ def _forward(
     segmenter: Segmenter, backend: Backend, plan: BlockPlan, progress: Callable[[], None]
 ) -> Callable[[Array], Array]:
     """Make probabilities of a tile."""
-    average = Average(*plan.settings["average"])
+    average = Average(*plan.asked.average)
 
     def forward(tile: Array) -> Array:
         found = tile_probabilities(tile, backend, average, segmenter.header.calibration)
@@ -205,14 +205,15 @@ def backend_for(
 def _write_block(probabilities: Array, plan: BlockPlan, number: int, folder: Path) -> None:
     """Write what is kept of the probabilities of a block, and then that it is done."""
     classes, place = most_probable(probabilities), plan.inside(*plan.place(number))
+    how = plan.asked.postprocessing
     _write(folder / "classes", place, classes)
-    if plan.threshold is not None:
+    if how is not None:
         foreground = probabilities[1:].sum(0)
-        kinds = kinds_of(foreground, plan.threshold, most_probable_kinds(probabilities))
+        kinds = kinds_of(foreground, how.threshold, most_probable_kinds(probabilities))
         _write(folder / "kinds", place, kinds.astype(np.uint8))
-        if plan.foreground:
+        if plan.asked.foreground:
             _write(folder / "foreground", place, foreground)
-    if plan.probabilities:
+    if "probabilities" in plan.asked.results:
         _write(folder / "probabilities", (slice(0, plan.channels), *place), probabilities)
     areas = np.bincount(classes.ravel(), minlength=plan.channels).tolist()
     if (folder / "done").is_dir():  # else the run was given up, and its folder must not come back

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ushape.backends import Precision
-from ushape.config import Frozen, ModelHeader, Normalization
+from ushape.config import Frozen, ModelHeader, Normalization, PixelSize, Postprocessing
 from ushape.geometry import Geometry
 from ushape.io import create_store
 from ushape.io.decoded import Spacing
@@ -26,6 +26,52 @@ Tiles = tuple[tuple[Span, ...], tuple[Span, ...]]
 """Rows and columns of the tiles of a block, in pixels of the network."""
 
 
+class Asked(Frozen):
+    """What a run was asked for: one that was asked for something else is not gone on with.
+
+    Attributes
+    ----------
+    image : dict
+        `LargeImage.identity`.
+    model : str
+        Hash of the model file.
+    precision : {"fp32", "bf16", "int8", "fp64"}
+    engine, device : str, optional
+        What computes; None where that is known only when the image was read, for which int8 is made.
+    average : (str, str)
+        Arguments of `Average`.
+    scale : (float, float)
+        By what height and width are multiplied for the network.
+    pixel_size_um : (float, float), optional
+        As its file says, or a person.
+    results : tuple of str
+        Their kinds.
+    postprocessing : Postprocessing, optional
+        How objects are found, in pixels of the image, if they are wanted.
+    """
+
+    image: dict[str, Any]
+    model: str
+    precision: Precision
+    engine: str | None = None
+    device: str | None = None
+    average: tuple[str, str] = ("none", "logits")
+    scale: Scale = (1.0, 1.0)
+    pixel_size_um: PixelSize | None = None
+    results: tuple[str, ...] = ()
+    postprocessing: Postprocessing | None = None
+
+    @property
+    def foreground(self) -> bool:
+        """Whether a watershed will need the probability that a pixel is not background."""
+        return self.postprocessing is not None and self.postprocessing.split == "probability"
+
+    def first_difference(self, other: "Asked") -> str | None:
+        """Name what was asked for otherwise, in words; None if nothing was."""
+        differing = (name for name in Asked.model_fields if getattr(self, name) != getattr(other, name))
+        return next((name.removesuffix("_um").replace("_", " ") for name in differing), None)
+
+
 class BlockPlan(Frozen):
     """How a large image is cut and what is computed of it; stored beside the blocks as JSON.
 
@@ -34,15 +80,11 @@ class BlockPlan(Frozen):
     run : str
         Name of the folder in which the blocks are written; every plan has another one, so that what a task
         of an earlier run still writes is never taken for a block of this one.
-    settings : dict
-        What makes two runs the same: image and where its pixels lie, model, engine, average, scale, results
-        wanted, post-processing.
+    asked : Asked
     max_memory : int
         Bytes that a process may take, for which tiles and blocks were cut.
     planes, height, width, channels : int
         Of the image; `channels` of the result.
-    scale : (float, float)
-        By what height and width are multiplied for the network.
     keep : (int, int)
         Height and width of what a tile keeps, in pixels of the network.
     chunk, block : (int, int)
@@ -51,43 +93,31 @@ class BlockPlan(Frozen):
         blocks is computed for both.
     reason : str
         Why tiles have this size, in words.
-    precision, device, engine : str
+    device, engine : str
+        What computes.
     normalization : tuple of Normalization
         Of each plane, over the whole plane.
     version : {"0.4", "0.5"}
         Of the OME-Zarr in which blocks are written.
-    pixel_size_um : tuple of float, optional
-    probabilities : bool
-        Whether they are wanted.
-    threshold : float, optional
-        Of objects, if they are wanted.
-    foreground : bool
-        Whether a watershed will need the probability that a pixel is not background.
     """
 
-    format: Literal["ushape-blocks/6"] = "ushape-blocks/6"
+    format: Literal["ushape-blocks/7"] = "ushape-blocks/7"
     run: str
-    settings: dict[str, Any]
+    asked: Asked
     max_memory: int
     planes: int
     height: int
     width: int
     channels: int
     is_stack: bool
-    scale: Scale
     keep: tuple[int, int]
     chunk: tuple[int, int]
     block: tuple[int, int]
     reason: str
-    precision: Precision
     device: str
     engine: str
     normalization: tuple[Normalization, ...]
     version: str
-    pixel_size_um: tuple[float, float] | None
-    probabilities: bool = False
-    threshold: float | None = None
-    foreground: bool = False
 
     def tiles(self, window: Window, geometry: Geometry) -> Tiles:
         """Tiles that a block needs."""
@@ -103,7 +133,7 @@ class BlockPlan(Frozen):
     def from_network(self) -> Resampling:
         """How probabilities become those of pixels of the image."""
         size = self.height, self.width
-        return Resampling(scaled_size(*size, self.scale), size)
+        return Resampling(scaled_size(*size, self.asked.scale), size)
 
     @cached_property
     def windows(self) -> list[Window]:
@@ -147,14 +177,14 @@ class BlockPlan(Frozen):
         axes = "C" * bool(channels) + "ZYX"[-len(self.shape) :]
         shape = (channels,) * bool(channels) + self.shape
         chunks = (1,) * (len(shape) - 2) + self.chunk
-        options: dict[str, Any] = {"version": self.version, "pixel_size_um": self.pixel_size_um}
+        options: dict[str, Any] = {"version": self.version, "pixel_size_um": self.asked.pixel_size_um}
         options |= {"spacings": self.spacings, "colors": colors}
         return create_store(path, axes, shape, dtype, chunks, **options)[0]
 
     @property
     def spacings(self) -> dict[str, Spacing]:
-        """Where the pixels of the image lie, as its file says; `pixel_size_um` may be what a person said."""
-        told = self.settings.get("image", {}).get("spacings", {})
+        """Where the pixels of the image lie, as its file says; a person may have told another size."""
+        told = self.asked.image.get("spacings", {})
         return {axis: Spacing(*spacing) for axis, spacing in told.items()}
 
     @property
@@ -188,11 +218,11 @@ def windows_of(size: Size, block: Size) -> list[Window]:
 def create_results(plan: BlockPlan, folder: Path, header: ModelHeader) -> None:
     """Make the stores that the blocks are written into."""
     plan.create(folder / "classes", np.uint8, {i: info.color for i, info in enumerate(header.classes)})
-    if plan.threshold is not None:
+    if plan.asked.postprocessing is not None:
         plan.create(folder / "kinds", np.uint8)
-    if plan.foreground:
+    if plan.asked.foreground:
         plan.create(folder / "foreground", np.float32)
-    if plan.probabilities:
+    if "probabilities" in plan.asked.results:
         plan.create(folder / "probabilities", np.float32, channels=plan.channels)
     (folder / "done").mkdir()
 

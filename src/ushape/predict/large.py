@@ -17,7 +17,7 @@ import numpy as np
 
 from ushape.backends import Precision, resident_memory
 from ushape.cluster import Cluster
-from ushape.config import ModelHeader, Postprocessing
+from ushape.config import ModelHeader
 from ushape.errors import ConfigError, OutputError
 from ushape.instances import require_applicable
 from ushape.io import (
@@ -35,7 +35,7 @@ from ushape.io import (
 from ushape.predict.averaging import Average
 from ushape.predict.block_planning import normalizations_of, plan_blocks, require_readable
 from ushape.predict.block_task import backend_for, compute_blocks, compute_stored_block
-from ushape.predict.blocks import BlockPlan, Tiles, create_results, done_blocks, total_areas
+from ushape.predict.blocks import Asked, BlockPlan, Tiles, create_results, done_blocks, total_areas
 from ushape.predict.large_objects import find_objects
 from ushape.predict.large_pictures import outlines_of, picture_of, picture_step
 from ushape.predict.record import how_entry, image_entry, object_rows, record_of, speed, tiles_entry
@@ -133,48 +133,50 @@ def _planned(
     stated_memory: int | None,
 ) -> BlockPlan:
     """Plan of the unfinished run, if it is the same one, or that of a new one, which is begun."""
-    header, how = segmenter.header, None
-    require_channels(image.path, image.size.channels, header.architecture.in_channels)
-    scale, size_um = find_scale(header, settings.scale, settings.pixel_size)
-    size_um = size_um or image.pixel_size_um
-    if OF_OBJECTS & targets.keys():
-        how = postprocessing_at(header, scale, settings.changes)
-        require_applicable(how, image.size[1:3], size_um, image.path)
-    same = {
-        "image": image.identity,
-        "model": settings.identity,
-        **_computing(segmenter, settings.precision),
-        "average": [settings.average, settings.average_of],
-        "scale": [*scale],
-        "pixel size": None if size_um is None else [*size_um],
-        "results": sorted(targets),
-        "postprocessing": None if how is None else how.model_dump(mode="json"),
-    }
-    plan = None if settings.overwrite else _stored_plan(targets, same, stated_memory)
+    asked = _asked(settings, segmenter, image, targets)
+    plan = None if settings.overwrite else _stored_plan(targets, asked, stated_memory)
     if plan is None:
         segmenter.release_memory()  # what is kept for tiles of an earlier image is free for these
         require_readable(image, settings.max_memory, resident_memory())
-        seen = ScaledImage(image, scale)
-        normalization = normalizations_of(seen, header)
+        seen = ScaledImage(image, asked.scale)
+        normalization = normalizations_of(seen, segmenter.header)
         backend = backend_for(segmenter, settings.precision, seen, normalization)
         backend.release_memory()  # in int8 it may have been made just now
         plan = plan_blocks(
             seen,
             backend,
-            header,
+            segmenter.header,
             normalization,
-            same,
+            asked,
             settings.max_memory,
-            pixel_size_um=size_um,
             resident=resident_memory(),
-            how=how,
-            probabilities="probabilities" in targets,
         )
-        _start(unfinished(targets), plan, header)
+        _start(unfinished(targets), plan, segmenter.header)
     return plan
 
 
-def _computing(segmenter: Segmenter, asked: Precision) -> dict[str, str]:
+def _asked(settings: Settings, segmenter: Segmenter, image: LargeImage, targets: Targets) -> Asked:
+    """What is asked for of this image; refused where it cannot be."""
+    header, how = segmenter.header, None
+    require_channels(image.path, image.size.channels, header.architecture.in_channels)
+    scale, stated = find_scale(header, settings.scale, settings.pixel_size)
+    size_um = stated or image.pixel_size_um
+    if OF_OBJECTS & targets.keys():
+        how = postprocessing_at(header, scale, settings.changes)
+        require_applicable(how, image.size[1:3], size_um, image.path)
+    return Asked(
+        image=image.identity,
+        model=settings.identity,
+        **_computing(segmenter, settings.precision),
+        average=(settings.average, settings.average_of),
+        scale=scale,
+        pixel_size_um=size_um,
+        results=tuple(sorted(targets)),
+        postprocessing=how,
+    )
+
+
+def _computing(segmenter: Segmenter, asked: Precision) -> dict[str, Any]:
     """What computes, as far as it is known before the image is read, for which int8 may have to be made."""
     if asked == "int8" and segmenter.tiles is None:
         return {"precision": asked}
@@ -182,19 +184,19 @@ def _computing(segmenter: Segmenter, asked: Precision) -> dict[str, str]:
     return {"precision": backend.precision, "engine": backend.engine, "device": str(backend.device)}
 
 
-def _stored_plan(targets: Targets, settings: dict[str, Any], limit: int | None) -> BlockPlan | None:
-    """Plan of an unfinished run with the same settings; None if there is none to go on with."""
+def _stored_plan(targets: Targets, asked: Asked, limit: int | None) -> BlockPlan | None:
+    """Plan of an unfinished run that was asked for the same; None if there is none to go on with."""
     if not is_unfinished(targets):
         return None
     folder = unfinished(targets)
     try:
         plan = BlockPlan.model_validate_json((folder / "plan.json").read_text(encoding="utf-8"))
-        differing = [name for name in settings if plan.settings.get(name) != settings[name]]
+        differing = plan.asked.first_difference(asked)
     except ValueError:  # pydantic's is one
-        differing = ["plan"]
-    if differing:
+        differing = "plan"
+    if differing is not None:
         raise ConfigError(
-            f"{folder} holds an unfinished run with another {differing[0]}; give the same command as before "
+            f"{folder} holds an unfinished run with another {differing}; give the same command as before "
             "to go on with it, or --overwrite to start anew"
         )
     if limit is not None and limit < plan.max_memory:
@@ -274,7 +276,7 @@ def _finished(
     max_memory: int | None,
 ) -> dict[str, Array] | None:
     """Make of the blocks what is asked for, under the names it will have; the objects, if they are."""
-    how, table = _how_to_find(plan), None
+    how, table = plan.asked.postprocessing, None
     if how is not None:
         table = find_objects(plan, folder, image, how, max_memory)
         if layout == "ctc":
@@ -291,12 +293,6 @@ def _finished(
     return table
 
 
-def _how_to_find(plan: BlockPlan) -> Postprocessing | None:
-    """Settings by which objects are found, if they are wanted."""
-    told = plan.settings["postprocessing"]
-    return None if told is None else Postprocessing(**told)
-
-
 def _record(
     plan: BlockPlan,
     folder: Path,
@@ -309,14 +305,14 @@ def _record(
     number = sum(len(rows) * len(columns) for rows, columns in tiles)
     largest = [max(chain(*sides), key=attrgetter("read")) for sides in zip(*tiles, strict=True)]
     areas = total_areas(json.loads(path.read_text()) for path in done_blocks(folder).values())
-    average = Average(*plan.settings["average"])
+    average = Average(*plan.asked.average)
     record = record_of(
         segmenter.header,
-        image_entry(image.path, image.stored_size, plan.pixel_size_um),
+        image_entry(image.path, image.stored_size, plan.asked.pixel_size_um),
         tiles_entry(number, (largest[0], largest[1]), segmenter.network.geometry, plan.reason),
-        how_entry(plan.precision, plan.device, plan.engine, average, plan.scale),
+        how_entry(plan.asked.precision, plan.device, plan.engine, average, plan.asked.scale),
         areas,
-        _how_to_find(plan),
+        plan.asked.postprocessing,
         table,
         _notes(plan, targets, image),
         results=targets,
@@ -359,6 +355,6 @@ def _finish(store: Path, plan: BlockPlan, target: Path, layout: str, header: Mod
         leading,
         axes,
         colors=colors,
-        pixel_size_um=plan.pixel_size_um,
+        pixel_size_um=plan.asked.pixel_size_um,
         is_big=layout != "ctc" or 2 * plan.height * plan.width > LARGEST_TIFF,  # old programs read no BigTIFF
     )

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ushape.backends import resident_memory
 from ushape.config import Postprocessing
-from ushape.errors import ConfigError
 from ushape.instances import Numbering, Regions, merged, sums_of, table_of
 from ushape.io import LargeImage, open_levels
-from ushape.predict.block_planning import free_memory
 from ushape.predict.blocks import BlockPlan, with_surroundings
+from ushape.predict.budget import require_memory
 from ushape.predict.large_splitting import PartedPlanes
 from ushape.predict.resampling import Window
 
@@ -72,23 +70,24 @@ def find_objects(
 def _gathered(
     plan: BlockPlan, plane: int, labels: Any, how: Postprocessing, max_memory: int | None
 ) -> Regions:
-    regions = Regions(plan.height, plan.width, how, plan.pixel_size_um)
+    regions = Regions(plan.height, plan.width, how, plan.asked.pixel_size_um)
     for window in plan.windows:
         regions.add(plan.read(labels, plane, window), window[0].start, window[1].start)
-        _require_memory(regions, window, max_memory)
+        _require_room(regions, window, max_memory)
     return regions
 
 
-def _require_memory(regions: Regions, window: Window, max_memory: int | None) -> None:
+def _require_room(regions: Regions, window: Window, max_memory: int | None) -> None:
     """Refuse to number what is noise: more pieces than the memory that is left holds."""
-    seen = window[0].stop / regions.height
-    resident, needed = resident_memory(), _BYTES_PER_REGION * regions.count / seen
-    if needed > max(free_memory(max_memory, resident), _LITTLE):
-        raise ConfigError(
-            f"down to row {window[0].stop} there are {regions.count} pieces of objects and background, as in "
-            f"noise: numbering all takes {needed / 1e9:.1f} GB; give --max-memory "
-            f"{(needed + resident) / 1e9 + 0.1:.1f}GB, or, with --overwrite, another --threshold"
-        )
+    bottom = window[0].stop
+    require_memory(
+        _BYTES_PER_REGION * regions.count * regions.height / bottom,
+        max_memory,
+        f"down to row {bottom} there are {regions.count} pieces of objects and background, as in noise: "
+        "numbering all",
+        "another --threshold",
+        in_any_case=_LITTLE,
+    )
 
 
 def _parted(
@@ -126,7 +125,7 @@ def _measured(
         sums.append(sums_of(plan.read(ids, plane, seen), image=grey, inside=inside, origin=origin))
     table = merged(sums)
     table["class"] = numbering.classes
-    table = table_of(table, plan.pixel_size_um)
+    table = table_of(table, plan.asked.pixel_size_um)
     if plan.is_stack:
         table["plane"] = np.full(len(table["id"]), plane)
     return table

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 
 from ushape import pictures
-from ushape.backends import resident_memory
 from ushape.config import ClassInfo, ModelHeader
-from ushape.errors import ConfigError
 from ushape.instances import features
 from ushape.io import LargeImage, open_levels
-from ushape.predict.block_planning import free_memory
 from ushape.predict.blocks import BlockPlan
+from ushape.predict.budget import require_memory
 from ushape.predict.resampling import Window
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +37,7 @@ def outlines_of(
         If the box of an object is too large for the memory; before any outline is made.
     """
     ids, is_far = open_levels(folder / "instances")[0], _reaches_far(plan, table)
-    _require_memory({name: values[is_far] for name, values in table.items()}, max_memory)
+    _require_room({name: values[is_far] for name, values in table.items()}, max_memory)
     for plane in range(plan.planes):
         for window in plan.windows:
             rows = _begin_in(window, table, plane if plan.is_stack else None)
@@ -56,21 +54,20 @@ def _reaches_far(plan: BlockPlan, table: dict[str, Array]) -> Array:
     return is_far
 
 
-def _require_memory(alone: dict[str, Array], max_memory: int | None) -> None:
+def _require_room(alone: dict[str, Array], max_memory: int | None) -> None:
     """Refuse objects, each of which is read in one piece, if the box of the largest does not fit."""
     if not len(alone["id"]):
         return
     heights, widths = alone["bottom"] - alone["top"], alone["right"] - alone["left"]
     largest = int(np.argmax(heights * widths))
     height, width = int(heights[largest]), int(widths[largest])
-    resident, needed = resident_memory(), _BYTES_FOR_OUTLINE * height * width
-    if needed > free_memory(max_memory, resident):
-        top, left = int(alone["top"][largest]), int(alone["left"][largest])
-        raise ConfigError(
-            f"the object at row {top}, column {left} reaches over {height} x {width} px: --outlines takes "
-            f"{needed / 1e9:.1f} GB for it; give --max-memory {(needed + resident) / 1e9 + 0.1:.1f}GB, or, "
-            "with --overwrite, leave out --outlines"
-        )
+    top, left = int(alone["top"][largest]), int(alone["left"][largest])
+    require_memory(
+        _BYTES_FOR_OUTLINE * height * width,
+        max_memory,
+        f"the object at row {top}, column {left} reaches over {height} x {width} px: --outlines",
+        "leave out --outlines",
+    )
 
 
 def _begin_in(window: Window, table: dict[str, Array], plane: int | None) -> Array:

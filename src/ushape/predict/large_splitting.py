@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ushape.backends import resident_memory
 from ushape.config import Postprocessing
-from ushape.errors import ConfigError
 from ushape.instances import Numbering, split
 from ushape.io import open_levels
-from ushape.predict.block_planning import BYTES_FOR_PARTS, free_memory
+from ushape.predict.block_planning import BYTES_FOR_PARTS
 from ushape.predict.blocks import BlockPlan, with_surroundings
+from ushape.predict.budget import require_memory
 from ushape.predict.resampling import Window
 
 Array = np.ndarray[Any, Any]
@@ -118,14 +117,13 @@ class PartedPlanes:
     def _require_memory(self, window: Window) -> None:
         rows, columns = window
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        resident, needed = resident_memory(), BYTES_FOR_PARTS * (height + 2) * (width + 2)
-        if needed > free_memory(self.max_memory, resident):
-            raise ConfigError(
-                f"what is to be parted at row {rows.start}, column {columns.start} hangs together over "
-                f"{height} x {width} px: --split {self.how.split} takes {needed / 1e9:.1f} GB for it; give "
-                f"--max-memory {(needed + resident) / 1e9 + 0.1:.1f}GB, or, with --overwrite, a higher "
-                "--threshold or --split none"
-            )
+        require_memory(
+            BYTES_FOR_PARTS * (height + 2) * (width + 2),
+            self.max_memory,
+            f"what is to be parted at row {rows.start}, column {columns.start} hangs together over "
+            f"{height} x {width} px: --split {self.how.split}",
+            "a higher --threshold or --split none",
+        )
 
 
 def _compact(labels: Array) -> tuple[Array, Array]:

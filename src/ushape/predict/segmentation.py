@@ -18,6 +18,7 @@ from ushape.instances import features, instances, measure, require_applicable
 from ushape.io import Image
 from ushape.predict.averaging import NO_AVERAGE, Average
 from ushape.predict.block_planning import bytes_for_objects
+from ushape.predict.budget import budget_of
 from ushape.predict.probabilities import most_probable, most_probable_kinds, tile_probabilities
 from ushape.predict.resampling import resampled
 from ushape.predict.scaling import Scale, in_words, postprocessing_at, scaled_size
@@ -76,7 +77,7 @@ class Segmentation:
         self.header, self.backend, self._progress = header, backend, progress
         self._planes, self.notes = channels_for(image, header.architecture.in_channels)
         self._channels, self._name = max(header.architecture.classes, 2), image.path or "the image"
-        self.plan = self._plan(max_memory)
+        self.plan = self._plan()
         self._tiles_done = 0
         self._probabilities: Array | None = None
         self._classes: Array | None = None
@@ -277,7 +278,7 @@ class Segmentation:
     def _is_scaled(self) -> bool:
         return bool(self._network_size != self._planes.shape[2:])
 
-    def _plan(self, max_memory: int | None) -> TilePlan:
+    def _plan(self) -> TilePlan:
         backend = self.backend
         count, channels, *size = self._planes.shape
         height, width = self._network_size
@@ -285,11 +286,10 @@ class Segmentation:
         beside = height * width * 4 * (channels + self._channels) + math.prod(size) * count
         if self._is_scaled:  # the plane and its probabilities at both sizes, and what one axis gives
             beside += 4 * channels * height * max(width, size[1]) + 8 * self._channels * math.prod(size)
-        is_apart = backend.device.type == "cuda"  # has memory of its own, in which only the tile lies
+        is_apart = backend.has_own_memory  # in which only the tile lies
 
         def budget() -> float:
-            resident = 0 if is_apart else resident_memory()
-            return backend.available_memory() / 2 if max_memory is None else max_memory - resident
+            return budget_of(backend, self._max_memory, resident_memory())
 
         def cut(room: float) -> TilePlan:
             per_pixel, largest = backend.bytes_per_input_pixel, backend.largest_tile
@@ -317,7 +317,7 @@ class Segmentation:
     def _require_room(self) -> None:
         """Refuse to keep probabilities of a stack that alone are more than the memory allowed."""
         needed, limit = 4 * self._channels * self._planes[:, 0].size, self._max_memory
-        if limit is not None and needed > limit and self.backend.device.type != "cuda":
+        if limit is not None and needed > limit and not self.backend.has_own_memory:
             raise ConfigError(
                 f"{self._name}: probabilities of {len(self._planes)} planes take {needed / 1e9:.3g} GB, and "
                 f"--max-memory is {limit / 1e9:.3g} GB; raise it, do without them, or save the image as "
@@ -328,7 +328,7 @@ class Segmentation:
         """Refuse to find objects where that alone takes more than is allowed, or more than there is."""
         needed = bytes_for_objects(how) * math.prod(self._planes.shape[-2:])
         # A limit is of the memory of a GPU, if that computes; objects are found beside it.
-        told = None if self.backend.device.type == "cuda" else self._max_memory
+        told = None if self.backend.has_own_memory else self._max_memory
         limit = available_memory() if told is None else told
         if needed > limit:
             why = "free" if told is None else "allowed by --max-memory"
