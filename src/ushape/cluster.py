@@ -53,9 +53,21 @@ class Cluster:
         return min(int(free) // 2 // of_machine[machine] for machine, free in found)
 
     def run(
-        self, task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+        self,
+        task: Callable[..., Any],
+        arguments: Sequence[tuple[Any, ...]],
+        *,
+        errors: tuple[type[Exception], ...] = (),
     ) -> Iterator[tuple[int, Any]]:
         """Run a task once for each tuple of arguments; in each worker one at a time.
+
+        Parameters
+        ----------
+        task : callable
+            A function of a module.
+        arguments : sequence of tuple
+        errors : tuple of type, optional
+            Exceptions of a task that are given in place of what it returns; the others go on.
 
         Yields
         ------
@@ -68,7 +80,8 @@ class Cluster:
             If workers die over and over in one task, all of them or the scheduler go and do not come back, or
             a worker has another version of this package.
         Exception
-            What a task raised. Tasks that wait are dropped then; those that run go on to their end.
+            What a task raised but for `errors`. Tasks that wait are dropped then; those that run go on to
+            their end.
         """
         from distributed import as_completed
 
@@ -81,7 +94,7 @@ class Cluster:
             while completed.count():
                 self._wait_while_there_are_workers(completed.has_ready)
                 future = next(completed)
-                yield futures[future], _result(future)
+                yield futures[future], _result(future, errors)
         finally:
             self._client.cancel([*futures])
 
@@ -107,11 +120,13 @@ def _alone(version: str, task: Callable[..., Any], *words: Any) -> Any:
         return task(*words)
 
 
-def _result(future: Any) -> Any:
+def _result(future: Any, errors: tuple[type[Exception], ...]) -> Any:
     from distributed import CancelledError, KilledWorker
 
     try:
         return future.result()
+    except errors as error:
+        return error
     except KilledWorker as error:
         raise ConfigError(
             "workers died again and again in the same task, as they do when memory runs out; lower "

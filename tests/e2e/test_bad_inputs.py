@@ -830,16 +830,27 @@ def test_folder_that_cannot_be_written_to(desk: Desk, forked: Run, command: str,
     assert "choose another folder" in line
 
 
-def test_a_bad_image_after_a_good_one(desk: Desk, ushape) -> None:
-    """The results of the good one are whole; nothing of the bad one is there."""
+def test_a_bad_image_does_not_stop_the_others(desk: Desk, ushape) -> None:
+    """Nothing of it is there; the others are whole, and are kept when it is mended."""
     bad = noise(desk.folder / "noise.png")
-    bad.write_bytes(bad.read_bytes()[:40_000])
-    done = ushape("predict", desk.model, desk.image, bad, "-o", "out", cwd=desk.folder)
-    assert "noise.png is damaged, truncated" in the_line(done)
-    assert done.stdout.startswith("d0.png: 96 x 120 px, "), "told when it was done, before the other was read"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:40_000])
+    words = ("predict", desk.model, bad, desk.image, "-o", "out")
+    done = ushape(*words, cwd=desk.folder)
+    assert done.returncode == 2
+    assert done.stdout.startswith("d0.png: 96 x 120 px, ")
     assert len(done.stdout.splitlines()) == 1
+    first, last = done.stderr.splitlines()
+    assert "noise.png is damaged, truncated" in first
+    assert last.startswith("ushape: 1 of 2 images could not be segmented: noise.png; mend or remove them; ")
+    assert last.endswith(" -o out --resume")
     assert {path.name for path in (desk.folder / "out").iterdir()} == {"d0.json", "d0_classes.png"}
     assert json.loads((desk.folder / "out" / "d0.json").read_text())["image"]["height"] == 96
+    bad.write_bytes(whole)
+    again = ushape(*words, "--resume", cwd=desk.folder)
+    assert again.returncode == 0, again.stderr
+    assert "d0.png: kept" in again.stdout.splitlines()
+    assert (desk.folder / "out" / "noise_classes.png").exists()
 
 
 def test_the_traceback_is_there_on_request(desk: Desk, ushape) -> None:

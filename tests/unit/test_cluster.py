@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from distributed import Client, LocalCluster
+from PIL import Image as Pillow
 from small_blocks import cut_small
 from small_model import make_model
 from test_io_large import write_ome_zarr
@@ -22,7 +23,7 @@ import ushape
 from ushape.checkpoint import save_model
 from ushape.cluster import Cluster, connected_cluster, local_cluster
 from ushape.config import Postprocessing
-from ushape.errors import ConfigError, ImageFormatError
+from ushape.errors import ConfigError, ImageFormatError, ShapeError
 from ushape.io import read_image, read_labels
 from ushape.predict import files, large, predict_files
 from ushape.predict.targets import aside
@@ -131,6 +132,33 @@ def test_an_error_of_a_task_is_the_users_error(two, model, grey, tmp_path):
     with pytest.raises(ImageFormatError, match=r"b\.tif"):
         predict_files(model, [tmp_path], tmp_path / "out", cluster=two, **FP32)
     assert not list((tmp_path / "out").glob("b*"))
+
+
+def test_a_bad_image_does_not_cost_the_others_of_a_batch(two, model, grey, tmp_path):
+    """Neither on a cluster nor in this process; one that is alone ends the run."""
+    for name in ("a", "b", "c"):
+        Pillow.fromarray((grey // 16).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    damaged = tmp_path / "b.png"
+    damaged.write_bytes(damaged.read_bytes()[:40_000])
+    colour = np.dstack([grey // 16] * 2 + [grey // 32]).astype(np.uint8)
+    Pillow.fromarray(colour).save(tmp_path / "d.png")
+    (tmp_path / "e.png").write_bytes(b"")  # met before anything is computed
+    for where, cluster in (("shared", two), ("alone", None)):
+        failed = []
+        done = predict_files(
+            model, [tmp_path], tmp_path / where, cluster=cluster,
+            failed=lambda path, error, failed=failed: failed.append((path.name, type(error))), **FP32
+        )  # fmt: skip
+        assert sorted(failed) == [
+            ("b.png", ImageFormatError),
+            ("d.png", ShapeError),
+            ("e.png", ImageFormatError),
+        ]
+        assert [one.input.name for one in done] == ["a.png", "c.png"]
+        there = {path.name for path in (tmp_path / where).iterdir()}
+        assert there == {f"{name}{end}" for name in "ac" for end in (".json", "_classes.png")}
+        with pytest.raises(ImageFormatError, match=r"b\.png is damaged"):
+            predict_files(model, [damaged], tmp_path / "one", cluster=cluster, failed=failed.append, **FP32)
 
 
 def test_the_memory_of_a_machine_is_shared_by_its_workers(two):
@@ -275,7 +303,7 @@ def test_a_worker_that_is_killed_leaves_nothing_in_the_way(model, grey, tmp_path
     tifffile.imwrite(tmp_path / "a.tif", grey)
     out = tmp_path / "out"
     with local_cluster(1) as cluster:
-        monkeypatch.setattr("ushape.predict.files.predict_aside", write_half_and_die)
+        monkeypatch.setattr("ushape.predict.batch.predict_aside", write_half_and_die)
         with pytest.raises(ConfigError, match="workers died again and again"):
             predict_files(model, [tmp_path / "a.tif"], out, cluster=cluster, **FP32)
         monkeypatch.undo()
@@ -328,7 +356,7 @@ def test_a_task_that_outlives_its_command_does_not_meet_the_next(model, grey, tm
 
 def test_results_that_are_not_to_be_seen_here_are_missed(two, model, grey, tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", grey)
-    monkeypatch.setattr("ushape.predict.files.predict_aside", write_elsewhere)
+    monkeypatch.setattr("ushape.predict.batch.predict_aside", write_elsewhere)
     with pytest.raises(ConfigError, match=r"results of .*a\.tif that a worker wrote are not to be seen here"):
         predict_files(model, [tmp_path / "a.tif"], tmp_path / "out", cluster=two, **FP32)
 

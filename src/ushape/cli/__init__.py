@@ -1,7 +1,7 @@
 """The command `ushape`: reads options, calls one function, prints what it returned.
 
 Nothing is computed here, and nothing heavy is imported before a command is chosen: `--help` must not wait
-for torch. Exit status: 0 done, 2 the user's input is wrong (one line on standard error), 1 a defect of ours,
+for torch. Exit status: 0 done, 2 the user's input is wrong (a line on standard error), 1 a defect of ours,
 130 ended by Ctrl-C.
 """
 

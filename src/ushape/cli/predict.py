@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ushape.cli.options import Device, Quiet, Verbose
-from ushape.cli.screen import again, stopped
-from ushape.errors import ConfigError
+from ushape.cli.screen import again, complain, refuse, stopped
+from ushape.errors import ConfigError, UShapeError
 
 EVERY_S = 60.0
 """Seconds after which a line says how far a run is, where nobody sees a bar."""
@@ -128,9 +128,11 @@ def predict(
                 cluster=cluster,
                 progress=screen.show_progress,
                 finished=screen.show_result,
+                failed=screen.show_failure,
             )
     except KeyboardInterrupt:
         stopped(screen.how_to_go_on())
+    screen.end()
 
 
 def _workers(workers: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
@@ -166,9 +168,11 @@ class _Screen:
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
+            redirect_stderr=sys.stderr.isatty(),  # else what is wrong would not be in its file
         )
         self.task = self.bar.add_task("loading the model", total=None)
         self.done: list[str] = []
+        self.failed: list[str] = []
         self.told = time.monotonic()
 
     def show_progress(self, done: int, total: int, what: str) -> None:
@@ -183,6 +187,18 @@ class _Screen:
         self._print(result.summary)
         for line in result.warnings:
             self._print(line)
+
+    def show_failure(self, path: Path, error: UShapeError) -> None:
+        self.failed.append(path.name)
+        complain(str(error))
+
+    def end(self) -> None:
+        """Say once more, at the end of it all, what was told in passing."""
+        if self.failed:
+            names = ", ".join(self.failed[:3] + ["..."] * (len(self.failed) > 3))
+            count = f"{len(self.failed)} of {len(self.failed) + len(self.done)} images"
+            how = "give them alone" if "--overwrite" in sys.argv else again("--resume")
+            refuse(f"{count} could not be segmented: {names}; mend or remove them; to go on: {how}")
 
     def _print(self, line: str) -> None:
         self.told = time.monotonic()

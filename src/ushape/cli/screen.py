@@ -26,9 +26,14 @@ def fits_the_terminal(table: Any) -> bool:
     return console.measure(table, options=unbounded).minimum <= console.width
 
 
+def complain(message: str) -> None:
+    """Tell what is wrong with the user's input, in one line."""
+    sys.stderr.write(f"ushape: {' '.join(message.split())}\n")
+
+
 def refuse(message: str) -> NoReturn:
     """End because the user's input is wrong."""
-    sys.stderr.write(f"ushape: {' '.join(message.split())}\n")
+    complain(message)
     sys.exit(2)
 
 

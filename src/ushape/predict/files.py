@@ -1,7 +1,7 @@
 """Files in, files out: what `ushape predict` does."""
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +10,12 @@ from ushape.backends import Precision, available_memory, find_device, find_preci
 from ushape.checkpoint import read_header
 from ushape.cluster import Cluster
 from ushape.config import ModelHeader, PixelSize, Postprocessing, parse_bytes
-from ushape.errors import ConfigError
+from ushape.errors import ConfigError, ImageFormatError
 from ushape.io import image_size, is_store, output_folder, reads_windows
 from ushape.predict.averaging import Average
+from ushape.predict.batch import Failed, Progress, segment_each, told
 from ushape.predict.block_planning import bytes_for_objects
 from ushape.predict.finished import records_there, results_there, stale_results
-from ushape.predict.large import predict_large
 from ushape.predict.record import asked_entry, objects_in_words, summary
 from ushape.predict.scaling import Scale, find_scale, postprocessing_at, scaled_size
 from ushape.predict.segmenter import identity_of
@@ -23,7 +23,6 @@ from ushape.predict.settings import Settings
 from ushape.predict.targets import (
     OF_OBJECTS,
     Targets,
-    drop,
     drop_all,
     find_inputs,
     is_unfinished,
@@ -32,9 +31,6 @@ from ushape.predict.targets import (
     require_one_image_each,
     targets_of,
 )
-from ushape.predict.whole import predict_aside, predict_whole, take
-
-Progress = Callable[[int, int, str], None]
 
 _BYTES_FOR_IDS = 12
 """Memory that ids take per pixel of all planes while they are numbered on from plane to plane."""
@@ -111,6 +107,7 @@ def predict_files(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
     finished: Callable[[FileResult], None] | None = None,
+    failed: Failed | None = None,
 ) -> list[FileResult]:
     """Segment image files and write, for `a.tif`, `a_classes.tif`, `a.json` and what else is asked for.
 
@@ -156,11 +153,15 @@ def predict_files(
     finished : callable, optional
         Called with the result of each input when all its files are written. Results of an input are there
         all or, if anything comes between, not at all.
+    failed : callable, optional
+        Called with an input of several that cannot be segmented, and the error, when it is met: it is
+        damaged, has other channels, or more objects than the layout can number. The others are segmented
+        then. If not given, the error is raised.
 
     Returns
     -------
     list of FileResult
-        In the order of the inputs.
+        In the order of the inputs, without those that failed.
 
     Raises
     ------
@@ -190,7 +191,12 @@ def predict_files(
     if overwrite and resume:
         raise ConfigError("--resume keeps results, --overwrite replaces them; drop one of them")
     folder = Path(output)
-    targets = {path: targets_of(path, folder, kinds, layout) for path in find_inputs(inputs)}
+    found = find_inputs(inputs)
+    tell = failed if len(found) > 1 else None
+    targets: dict[Path, Targets] = {}
+    for path in found:
+        with told(tell, path, ImageFormatError):
+            targets[path] = targets_of(path, folder, kinds, layout)
     require_one_image_each(targets)
     records = records_there(targets)
     if not overwrite and not resume:
@@ -220,7 +226,7 @@ def predict_files(
         same = _as_recorded(settings, factors, how if layout == "ctc" or OF_OBJECTS & {*kinds} else None)
         kept = results_there(targets, records, same, settings.identity, stated)
     # Also where an interrupted run goes on: its first try was told to replace them.
-    replaced = {path: told for path, told in records.items() if overwrite or is_unfinished(targets[path])}
+    replaced = {path: record for path, record in records.items() if overwrite or is_unfinished(targets[path])}
     stale = stale_results(targets, replaced)
     room = memory
     if cluster is not None:
@@ -232,58 +238,11 @@ def predict_files(
         drop_all(targets.values())
         for result in results.values():
             (finished or _nothing)(result)
-        for path, record in _records(settings, left, large, memory, cluster, progress):
+        for path, record in segment_each(settings, left, large, memory, cluster, progress, tell):
             remove(stale.get(path, ()))
             results[path] = FileResult(path, targets[path], record)
             (finished or _nothing)(results[path])
-    return [results[path] for path in targets]
-
-
-def _records(
-    settings: Settings,
-    targets: Mapping[Path, Targets],
-    large: set[Path],
-    stated_memory: int | None,
-    cluster: Cluster | None,
-    progress: Progress | None,
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Segment each image; yields it and the content of its JSON file when all of it is written."""
-    rest = [*targets]
-    if cluster is not None:
-        rest = [path for path in targets if path in large]
-        yield from _records_of_workers(settings, targets, large, cluster, progress)
-    for number, path in enumerate(rest, start=1):
-        show = _named(progress, path.name if len(rest) == 1 else f"{path.name} ({number} of {len(rest)})")
-        if path in large:
-            record = predict_large(
-                settings, path, targets[path], stated_memory=stated_memory, cluster=cluster, progress=show
-            )
-            yield path, record
-        else:
-            yield path, predict_whole(settings, path, targets[path], show)
-
-
-def _records_of_workers(
-    settings: Settings,
-    targets: Mapping[Path, Targets],
-    large: set[Path],
-    cluster: Cluster,
-    progress: Progress | None,
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Of the images in memory; they come in the order in which they are done."""
-    paths = [path for path in targets if path not in large]
-    absolute = {path: {kind: one.absolute() for kind, one in targets[path].items()} for path in paths}
-    elsewhere = replace(settings, model=str(Path(settings.model).absolute()))
-    tasks = [(elsewhere, path.absolute(), absolute[path]) for path in paths]
-    try:
-        for done, (number, record) in enumerate(cluster.run(predict_aside, tasks), start=1):
-            take(paths[number], absolute[paths[number]], settings.command)
-            yield paths[number], record
-            if progress is not None:
-                progress(done, len(paths), "images")
-    finally:
-        for path in paths:
-            drop(absolute[path], settings.command)
+    return [results[path] for path in targets if path in results]
 
 
 def _for_workers(settings: Settings, cluster: Cluster) -> tuple[Settings, int]:
@@ -350,9 +309,3 @@ def _bytes_in_memory(
     stack = size.channels * size.dtype.itemsize + 1 + _BYTES_FOR_IDS * with_objects
     stack += 4 * classes * ("probabilities" in targets and size.planes > 1)
     return plane + stack * size.planes * pixels
-
-
-def _named(progress: Progress | None, image: str) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(done, total, f"tiles of {image}")
