@@ -10,7 +10,14 @@ from PIL import Image
 
 from ushape import report
 from ushape.config import IGNORE
-from ushape.pictures import DIFFERENCE_COLORS, Difference, class_differences, compare, differences
+from ushape.pictures import (
+    DIFFERENCE_COLORS,
+    Difference,
+    class_colors,
+    class_differences,
+    compare,
+    differences,
+)
 from ushape.report import comparisons
 
 
@@ -54,12 +61,33 @@ def test_the_legend_of_classes_names_what_occurs() -> None:
     assert "missed: background is predicted" in legend
     assert "another class" not in legend
     assert "does not count" not in legend
-    legend, *rows = report.comparison_rows(
+    legend, _, classes, *rows = report.comparison_rows(
         [compare("a", class_differences(two, ignored)), compare("b", class_differences(2 * two, two))]
     )
     assert "another class" in legend
     assert "does not count" in legend
+    assert "class 2" in classes
     assert len(rows) == 2
+
+
+def test_of_many_classes_the_legend_tells_their_colours() -> None:
+    true, pred = np.array([[0, 1, 3, IGNORE]], np.uint8), np.array([[0, 3, 3, 4]], np.uint8)
+    colors = class_colors(6)
+    one = compare("a", class_differences(pred, true), colors=colors)
+    _, words, legend, _ = report.comparison_rows([one], ["sky", "road", "car", "tree"])
+    assert "Truth and prediction" in words
+    for index, name in ((0, "sky"), (1, "road"), (3, "tree"), (4, "class 4")):
+        assert 'background:rgb({},{},{})"></i>{}</li>'.format(*colors[index], name) in legend
+    assert "car" not in legend, "it is nowhere"
+    assert one.panels["truth"][0, 1].tolist() == list(colors[1])
+    assert one.panels["prediction"][0, 3].tolist() == list(colors[4])
+
+
+def test_an_image_of_two_of_many_classes_has_the_colours_of_the_others() -> None:
+    two = np.array([[0, 1]], np.uint8)
+    one = compare("a", class_differences(two, two), colors=class_colors(5))
+    assert one.classes == {0: class_colors(5)[0], 1: class_colors(5)[1]}
+    assert compare("a", class_differences(two, two)).classes == {}, "black and white need no words"
 
 
 def test_no_comparison_is_no_row() -> None:

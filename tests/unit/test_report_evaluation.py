@@ -1,7 +1,9 @@
 """The page of an evaluation: what was compared, its scores as they are, the worst images first."""
 
 import re
+from base64 import b64decode
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from files_to_score import squares, stack
 from ushape import io
 from ushape.errors import OutputError
 from ushape.evaluate import evaluate
+from ushape.pictures import class_colors
 from ushape.report import evaluation, evaluation_report
 
 
@@ -219,3 +222,23 @@ def test_a_page_that_cannot_be_written_is_named(nuclei, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file.report\.html"):
         evaluation_report(tmp_path / "file" / "report.html", evaluate(*nuclei))
+
+
+def test_all_images_of_many_classes_have_the_same_colours(tmp_path: Path) -> None:
+    """Also one that shows two of them; and the page says which is which."""
+    for folder in (tmp_path / "truth", tmp_path / "predicted"):
+        folder.mkdir()
+        for name, classes in (("a", 3), ("b", 2)):
+            mask = np.arange(48 * 64).reshape(48, 64) // 300 % classes
+            Image.fromarray(mask.astype(np.uint8)).save(folder / f"{name}.png")
+    page = written(tmp_path / "predicted", tmp_path / "truth", tmp_path, classes=3)
+    assert "Truth and prediction:" in text_of(page)
+    colors = class_colors(3)[:3]
+    for index, color in enumerate(colors):
+        assert 'background:rgb({},{},{})"></i>class {}</li>'.format(*color, index) in page
+    found = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    shown = [
+        {*map(tuple, np.asarray(Image.open(BytesIO(b64decode(one))).convert("RGB")).reshape(-1, 3).tolist())}
+        for one in found
+    ]
+    assert shown.count(set(colors)) == shown.count(set(colors[:2])) == 2, "truth and prediction of each"

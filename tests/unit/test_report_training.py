@@ -8,7 +8,7 @@ import pytest
 
 from ushape import io
 from ushape.config import ClassInfo, ModelHeader, UNetConfig
-from ushape.pictures import compare, differences
+from ushape.pictures import class_differences, compare, differences
 from ushape.training.page import write_page
 from ushape.training.scores import Curve
 
@@ -56,6 +56,16 @@ def test_validation_images_are_compared_worst_first(tmp_path: Path, header: Mode
     )
     assert [caption.split(":")[0] for caption in captions(html)] == ["wrong", "half", "right"]
     assert "</i>missed</li>" in html
+
+
+def test_classes_have_their_names_beside_the_pictures(tmp_path: Path, header: ModelHeader) -> None:
+    names = ("sky", "road", "tree")
+    classes = tuple(ClassInfo(name=name, value=i, color=(i, 9, 9)) for i, name in enumerate(names))
+    mask = np.array([[0, 1, 2]], np.uint8)
+    row = compare("right", class_differences(mask, mask), colors=[info.color for info in classes])
+    html = page(tmp_path, header.model_copy(update={"classes": classes}), comparisons=[row])
+    for number, name in enumerate(names):
+        assert f'background:rgb({number},9,9)"></i>{name}</li>' in html
 
 
 def test_the_score_over_its_threshold_and_the_tuned_processing_are_shown(

@@ -19,7 +19,7 @@ from ushape.pictures.drawing import (
     reduced,
     side_by_side,
 )
-from ushape.pictures.panels import Comparison, compare
+from ushape.pictures.panels import Comparison, class_colors, compare
 
 __all__ = [
     "DIFFERENCE_COLORS",
@@ -29,6 +29,7 @@ __all__ = [
     "Difference",
     "Differences",
     "blend",
+    "class_colors",
     "class_differences",
     "color_objects",
     "colorize",

@@ -37,6 +37,8 @@ class Comparison:
         Whether objects were compared, not class masks.
     codes : frozenset of int
         Each `Difference` that occurs in the image; IGNORE if there are pixels that do not count.
+    classes : mapping of int to (red, green, blue)
+        Each class that is shown, and its colour; empty where there are but two, or objects.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Comparison:
     agreement: float
     of_objects: bool
     codes: frozenset[int]
+    classes: Mapping[int, Color]
 
 
 def compare(
@@ -73,7 +76,7 @@ def compare(
     Comparison
     """
     if not colors:
-        colors = _MORE_CLASSES if Difference.OTHER_CLASS in differences.counts else _TWO_CLASSES
+        colors = class_colors(3 if Difference.OTHER_CLASS in differences.counts else 2)
     window, part = _window(differences.wrong)
     panels = {} if image is None else {"image": display(image[:, *window])}
     panels["truth"] = _labels(differences.true[window], differences.of_objects, colors)
@@ -89,7 +92,22 @@ def compare(
         differences.agreement,
         differences.of_objects,
         frozenset(np.unique(differences.codes).tolist()),
+        _shown_classes(differences, window, colors),
     )
+
+
+def class_colors(classes: int) -> Sequence[Color]:
+    """Colours of the classes of a data set that has so many and names no colours: white on black if two."""
+    return _TWO_CLASSES if classes <= 2 else _MORE_CLASSES
+
+
+def _shown_classes(
+    differences: Differences, window: tuple[slice, slice], colors: Sequence[Color]
+) -> dict[int, Color]:
+    if differences.of_objects or len(colors) <= 2:
+        return {}
+    shown = np.union1d(differences.true[window], differences.predicted[window]).tolist()
+    return {index: colors[index] for index in shown if index < min(len(colors), IGNORE)}
 
 
 def _window(wrong: Array) -> tuple[tuple[slice, slice], str]:

@@ -37,13 +37,15 @@ _RULE = (
 _SAME_COLOR = " Found objects have the same colour in truth and prediction."
 
 
-def comparison_rows(comparisons: Sequence[Comparison]) -> list[Html]:
+def comparison_rows(comparisons: Sequence[Comparison], names: Sequence[str] = ()) -> list[Html]:
     """Rows of pictures in the order given, below a legend.
 
     Parameters
     ----------
     comparisons : sequence of Comparison
         All of objects, or all of classes.
+    names : sequence of str, optional
+        Of the classes; their numbers are shown if not given.
 
     Returns
     -------
@@ -57,7 +59,15 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[Html]:
         rows = [_row(one, longest_px) for one in comparisons]
         if sum(map(len, rows)) <= MOST_BYTES:
             break
-    return [_legend(comparisons), *_rule(comparisons), *rows]
+    return [_legend(comparisons), *_classes(comparisons, names), *_rule(comparisons), *rows]
+
+
+def _classes(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[Html]:
+    """Which class is which colour in truth and prediction, where there are more than two."""
+    shown = {index: color for one in comparisons for index, color in one.classes.items()}
+    words = dict(enumerate(names))
+    colors = {words.get(index, f"class {index}"): shown[index] for index in sorted(shown)}
+    return [text("Truth and prediction:"), legend(colors)] if colors else []
 
 
 def _rule(comparisons: Sequence[Comparison]) -> list[Html]:

@@ -11,7 +11,7 @@ from ushape.evaluate import Evaluation
 from ushape.evaluate.images import image_of
 from ushape.evaluate.names import BOUNDARY_METRICS, CALIBRATION_METRICS, CLASS_METRICS, ERROR_METRICS, base
 from ushape.evaluate.table import shown
-from ushape.pictures import Comparison, Differences, class_differences, compare, differences
+from ushape.pictures import Comparison, Differences, class_colors, class_differences, compare, differences
 from ushape.report.comparisons import comparison_rows
 from ushape.report.page import Html, curves, key_numbers, section, table, text, write_report
 from ushape.report.reliability import reliability
@@ -134,6 +134,7 @@ def _comparison(evaluation: Evaluation, number: int) -> Comparison:
         found,
         image=image_of(plane.pair, plane.index, plane.truth.shape),
         probabilities=plane.prediction if plane.kind == "probabilities" else None,
+        colors=class_colors(views.coding.classes),
     )
 
 

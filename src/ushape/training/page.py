@@ -57,7 +57,7 @@ def write_page(
             "Result", report.key_numbers(_scores(best)), _reading(best, chosen_by), *_over_threshold(curve)
         ),
         report.section("Course", *_courses(history), _validations(history)),
-        *(_worst_first(comparisons, len(header.provenance["held_out"])) or _pictures(output / "validation")),
+        *(_worst_first(comparisons, header) or _pictures(output / "validation")),
         *_calibration(header, best, reliability),
         report.section("Run", _facts(header)),
         report.section("Next", report.commands(command)),
@@ -120,12 +120,14 @@ def _validations(history: list[dict[str, float]]) -> Html:
     return report.table([NAMES.get(column, column) for column in columns], rows)
 
 
-def _worst_first(comparisons: Sequence[Comparison], images: int) -> list[Html]:
+def _worst_first(comparisons: Sequence[Comparison], header: ModelHeader) -> list[Html]:
     order = sorted(comparisons, key=lambda one: one.agreement)
     which = "Validation images"
-    if len(order) < images:
+    if len(order) < len(header.provenance["held_out"]):
         which = f"The {len(order)} worst of the validation images that were scored"
-    return [report.section(f"{which}, worst first", *report.comparison_rows(order))] if order else []
+    names = [info.name for info in header.classes]
+    rows = report.comparison_rows(order, names)
+    return [report.section(f"{which}, worst first", *rows)] if order else []
 
 
 def _pictures(folder: Path) -> list[Html]:
