@@ -355,3 +355,26 @@ def test_a_slide_tells_the_size_of_its_pixels_in_its_description(tmp_path):
     without = description.partition("|MPP")[0]
     tifffile.imwrite(tmp_path / "b.svs", COLOUR, photometric="rgb", description=without, metadata=None)
     assert read_image(tmp_path / "b.svs").pixel_size_um is None
+
+
+def test_photographs_of_the_glass_are_left_aside_in_an_ome_tiff(tmp_path):
+    """As Bio-Formats and QuPath write them behind a slide."""
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for name, pixels in (("a slide", COLOUR), ("label image", COLOUR[:20]), ("Macro", COLOUR[:, :30])):
+            tif.write(pixels, photometric="rgb", metadata={"Name": name, "axes": "YXS"})
+    np.testing.assert_array_equal(read_image(path).array, COLOUR)
+    with LargeImage(path) as image:
+        np.testing.assert_array_equal(image.read(0, 0, 9, 0, 8), COLOUR[:9, :8].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("name", "axes"), [("label", "YX"), ("cells in colour", "YXS")])
+def test_other_images_of_an_ome_tiff_are_not_chosen_from(name, axes, tmp_path):
+    """A mask that is called label is no photograph."""
+    path, other = tmp_path / "a.ome.tif", COLOUR if axes == "YXS" else COLOUR[..., 0]
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        tif.write(COLOUR, photometric="rgb", metadata={"Name": "cells", "axes": "YXS"})
+        kind = "rgb" if axes == "YXS" else "minisblack"
+        tif.write(other, photometric=kind, metadata={"Name": name, "axes": axes})
+    with pytest.raises(ImageFormatError, match="holds 2 images of different kinds"):
+        read_image(path)

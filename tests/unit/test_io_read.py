@@ -7,6 +7,7 @@ import sys
 import warnings
 import zlib
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -17,6 +18,8 @@ from PIL import Image as Pillow
 
 from ushape.errors import ImageFormatError, ShapeError
 from ushape.io import holds_image, image_size, is_image, read_image, read_labels
+from ushape.io.decoded import Decoded, unread
+from ushape.io.read import size_of
 
 GREY = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) * 5
 RGB = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
@@ -284,6 +287,60 @@ def test_fax_compressed_mask_is_1_where_it_is_white(tmp_path):
     same(read_image(path).array, seen, dtype=np.uint8)
 
 
+def test_what_numpy_wrote_as_true_is_1(tmp_path):
+    """tifffile, and with it imageio and napari, says of booleans unasked that white is zero."""
+    path, mask = tmp_path / "a.tif", np.tile(INDICES > 1, (4, 4))
+    tifffile.imwrite(path, mask)
+    with tifffile.TiffFile(path) as tif:
+        assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    same(read_labels(path).array, mask, dtype=np.uint8)
+    same(read_image(path).array, mask, dtype=np.uint8)
+
+
+def imagej_with_table(path, grey, table):
+    """An image of 8 bits with a lookup table, (256, 3), as ImageJ saves it."""
+    tifffile.imwrite(
+        path, grey, photometric="palette", colormap=(257 * table.T).astype(np.uint16),
+        description="ImageJ=1.54f\nimages=1\n", metadata=None,
+    )  # fmt: skip
+
+
+RAMP = np.arange(256)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.stack([np.clip(4 * (RAMP - 60), 0, 255)] * 3, 1),
+        np.stack([255 - RAMP] * 3, 1),
+        np.stack([0 * RAMP, RAMP, 0 * RAMP], 1),
+        np.stack([RAMP, 0 * RAMP, np.clip(2 * np.abs(128 - RAMP), 0, 255)], 1),
+    ],
+    ids=["contrast", "inverted", "green", "smooth"],
+)
+def test_the_display_of_imagej_changes_no_grey_value(table, tmp_path):
+    path = tmp_path / "a.tif"
+    imagej_with_table(path, GREY.astype(np.uint8), table)
+    assert image_size(path).channels == 1
+    same(read_image(path).array, GREY.astype(np.uint8))
+    labels = read_labels(path)
+    same(labels.array, GREY.astype(np.uint8))
+    assert labels.palette is None, "another file may be shown in another way"
+
+
+def test_colours_that_imagej_chose_for_an_image_are_its_colours(tmp_path):
+    path, table = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 256, (256, 3))
+    imagej_with_table(path, GREY.astype(np.uint8), table)
+    same(read_image(path).array, table[GREY].astype(np.uint8))
+
+
+def test_the_size_of_an_image_with_colours_takes_no_memory():
+    terabyte = Decoded(unread((10**6, 10**6), np.dtype(np.uint8)), "YX", palette=np.eye(3, dtype=np.uint8))
+    assert size_of(terabyte, Path("a.tif"))[:4] == (1, 10**6, 10**6, 3)
+    grey = replace(terabyte, palette=np.full((3, 3), 7, np.uint8))
+    assert size_of(grey, Path("a.tif"))[:4] == (1, 10**6, 10**6, 1)
+
+
 def test_white_is_zero_inverts_images_but_not_label_numbers(tmp_path):
     path = tmp_path / "a.tif"
     for dtype, top in ((np.uint8, 255), (np.uint16, 65535)):
@@ -418,10 +475,10 @@ def test_labels_in_floating_point(tmp_path):
     tifffile.imwrite(path, INDICES.astype(np.float32))
     same(read_labels(path).array, INDICES, dtype=np.int32)
     tifffile.imwrite(path, INDICES * np.float32(0.5))
-    with pytest.raises(ImageFormatError, match=r"a\.tif has 24 of 48 values that are not label numbers"):
+    with pytest.raises(ImageFormatError, match=r"a\.tif has 24 of 48 values that are fractions; save"):
         read_labels(path)
     tifffile.imwrite(path, np.full((4, 4), 2.0**31))
-    with pytest.raises(ImageFormatError, match="not label numbers"):
+    with pytest.raises(ImageFormatError, match=r"has values up to 2\.14748e\+09, beyond 32 bits; save"):
         read_labels(path)
 
 
@@ -510,6 +567,8 @@ def ome_pixels(**sizes):
         ({"resolution": (2, 2), "resolutionunit": "none"}, None),
         ({"resolution": (72, 72), "resolutionunit": "inch"}, None),
         ({"resolution": (300, 300), "resolutionunit": "inch"}, None),
+        ({"imagej": True, "resolution": (300, 300), "metadata": {"unit": "inch"}}, None),
+        ({"imagej": True, "resolution": (25400, 12700), "metadata": {"unit": "inch"}}, (2.0, 1.0)),
         ({}, None),
         ({"imagej": True, "resolution": (5, 4), "metadata": {"unit": "um"}}, (0.25, 0.2)),
         ({"imagej": True, "resolution": (5, 4), "metadata": {"unit": "micron"}}, (0.25, 0.2)),
@@ -631,7 +690,7 @@ class TestFaults:
         path = tmp_path / "a.tif"
         tifffile.imwrite(path, GREY.astype(np.complex64))
         message = (
-            "complex64 values" if call is not read_labels else "complex64 values; labels are whole numbers"
+            "complex64 values" if call is not read_labels else "complex64 values; save numbers of classes"
         )
         assert message in one_line(call, path)
 

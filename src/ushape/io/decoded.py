@@ -40,6 +40,8 @@ class Decoded:
         counts planes.
     palette : ndarray of uint8, shape (n, 3), or None
         Colours that `pixels` are indices of.
+    palette_is_display : bool
+        Whether it only says how grey values are shown: those of an image are the indices.
     has_alpha : bool
         Whether the last sample of a pixel is its opacity.
     white_is_zero : bool
@@ -55,6 +57,7 @@ class Decoded:
     pixels: Array
     axes: str
     palette: Array | None = None
+    palette_is_display: bool = False
     has_alpha: bool = False
     white_is_zero: bool = False
     max_value: int = 255

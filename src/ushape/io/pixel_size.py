@@ -35,7 +35,7 @@ _MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.]+)")
 
 _LARGEST_BARE_UM = 25.4
 """Programs write 72, 96 or 300 dots per inch into files nobody ever measured. Fewer than 1000 dots per inch
-are taken for such a print resolution, unless ImageJ, OME or this package wrote them."""
+are taken for such a print resolution, unless ImageJ (in another unit), OME or this package wrote them."""
 
 
 def from_density(per_um: PixelSize) -> PixelSize | None:
@@ -74,7 +74,10 @@ def _of_tiff(tif: tifffile.TiffFile) -> PixelSize | None:
     if density is None:
         return None
     if tif.is_imagej and tif.imagej_metadata is not None:
-        um = _micrometres(str(tif.imagej_metadata.get("unit", "")))
+        unit = str(tif.imagej_metadata.get("unit", ""))
+        if unit.strip().lower() in ("in", "inch"):  # as ImageJ says of what others meant for printing, too
+            return from_density((density[0] / 25400, density[1] / 25400))
+        um = _micrometres(unit)
         return None if um is None else _checked(um * _inverse(density[0]), um * _inverse(density[1]))
     um = {2: 25400.0, 3: 1e4}.get(int(tif.pages.first.tags.valueof("ResolutionUnit", 2)))
     return None if um is None else from_density((density[0] / um, density[1] / um))

@@ -18,7 +18,7 @@ import numpy as np
 
 from ushape.errors import ImageFormatError, ShapeError
 from ushape.io import multiscale, raster, tiff
-from ushape.io.decoded import Array, Decoded, in_order, without_unit_axes
+from ushape.io.decoded import Array, Decoded, in_order, unread, without_unit_axes
 from ushape.io.image import Image, ImageSize, LabelImage
 from ushape.io.write import is_unicode
 
@@ -26,6 +26,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".t
 """Suffixes, in lower case, of the files that can be read."""
 
 Source = Path | str | Array
+
+_LABELS = "save numbers of classes or objects (probabilities are no mask: threshold them)"
 
 _DECODER_ERRORS = (
     ArithmeticError,
@@ -72,7 +74,8 @@ def read_image(source: Source, *, axes: str | None = None) -> Image:
     Returns
     -------
     Image
-        A palette is replaced by its colours, by grey values if it has only greys. Opacity is dropped, and
+        A palette is replaced by its colours, by grey values if it has only greys; where ImageJ keeps the
+        contrast of the display in it, by the numbers that are shown so. Opacity is dropped, and
         "white is zero" inverted: bright is high. 1-bit files give 0 and 1, files of 2 to 16 bits their
         numbers. Other numeric dtypes become float32.
 
@@ -106,8 +109,8 @@ def read_labels(source: Source) -> LabelImage:
     Returns
     -------
     LabelImage
-        Palette files give their indices, 1-bit files 0 and 1 (1 is what a viewer shows white), RGB files
-        their colours. Whole numbers in floating point become integers.
+        Palette files give their indices, 1-bit files 0 and 1 (1 is what a viewer shows white, or what NumPy
+        wrote as True), RGB files their colours. Whole numbers in floating point become integers.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def read_labels(source: Source) -> LabelImage:
         if labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
             raise ImageFormatError(f"{name} has colours beyond 16 bits; save them with 8 bits per channel")
         labels = labels.astype(np.uint16)
-    return LabelImage(labels, order, decoded.palette, path)
+    return LabelImage(labels, order, None if decoded.palette_is_display else decoded.palette, path)
 
 
 def image_size(path: Path | str) -> ImageSize:
@@ -162,7 +165,11 @@ def stores_floats(path: Path | str) -> bool:
 
 def size_of(decoded: Decoded, path: Path) -> ImageSize:
     """Size of the image that a decoder found in `path`."""
-    decoded = _as_grey_or_colour(_opaque(decoded)[0])
+    decoded = _opaque(decoded)[0]
+    if decoded.palette is not None and not decoded.palette_is_display:  # colours of no pixels take no memory
+        samples = () if _is_grey(decoded.palette) else (3,)
+        pixels, axes = unread(decoded.pixels.shape + samples, np.dtype(np.uint8)), decoded.axes
+        decoded = replace(decoded, pixels=pixels, axes=axes + "S" * len(samples))
     array, axes = _arranged(decoded, keep_unit_axes=False)
     planes = Image(array, axes).planes
     count, channels, height, width = planes.shape
@@ -285,16 +292,20 @@ def _bright_is_high(decoded: Decoded) -> Decoded:
 
 def _as_grey_or_colour(decoded: Decoded) -> Decoded:
     """The same image with the colours of its palette instead of their indices."""
-    if decoded.palette is None:
-        return decoded
+    if decoded.palette is None or decoded.palette_is_display:
+        return replace(decoded, palette=None)
     pixels = decoded.pixels
     if pixels.dtype == bool:  # else they would choose entries, and not be numbers of them
         pixels = pixels.astype(np.uint8)
     palette = np.zeros((max(len(decoded.palette), 2 ** (8 * pixels.dtype.itemsize)), 3), np.uint8)
     palette[: len(decoded.palette)] = decoded.palette
-    if (decoded.palette == decoded.palette[:, :1]).all():
+    if _is_grey(decoded.palette):
         return replace(decoded, pixels=palette[pixels, 0], palette=None)
     return replace(decoded, pixels=palette[pixels], axes=decoded.axes + "S", palette=None)
+
+
+def _is_grey(palette: Array) -> bool:
+    return bool((palette == palette[:, :1]).all())
 
 
 def _arranged(decoded: Decoded, *, keep_unit_axes: bool) -> tuple[Array, str]:
@@ -336,9 +347,12 @@ def _whole(array: Array, name: str) -> Array:
     if array.dtype.kind in "ui":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind != "f":
-        raise ImageFormatError(f"{name} has {array.dtype} values; labels are whole numbers")
+        raise ImageFormatError(f"{name} has {array.dtype} values; {_LABELS}")
     _finite(array, name)
     fractions = int(np.count_nonzero(array != np.round(array)))
-    if fractions or np.abs(array).max() > np.iinfo(np.int32).max:
-        raise ImageFormatError(f"{name} has {fractions} of {array.size} values that are not label numbers")
+    if fractions:
+        raise ImageFormatError(f"{name} has {fractions} of {array.size} values that are fractions; {_LABELS}")
+    largest = float(np.abs(array).max())
+    if largest > np.iinfo(np.int32).max:
+        raise ImageFormatError(f"{name} has values up to {largest:g}, beyond 32 bits; {_LABELS}")
     return array.astype(np.int32)

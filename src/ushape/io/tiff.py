@@ -1,6 +1,7 @@
 """Decode TIFF: one page or many, any compression, planar or interleaved colour, ImageJ and OME."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,12 @@ _INCOMPLETE = (
     "ImageJ series metadata invalid",
 )
 """Log lines after which tifffile goes on with fewer planes than the file once had."""
+
+_PHOTOGRAPH = re.compile(r"\b(label|macro|overview|thumbnail|barcode)\b", re.IGNORECASE)
+"""What programs call the photographs of the glass in an OME-TIFF."""
+
+_SMOOTH = 32
+"""Steps of a colour in a lookup table, at most (our choice); those of ImageJ lie between 32 colours."""
 
 _UNREADABLE = {"CFA", "CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "LINEAR_RAW", "SEPARATED"}
 """Photometric interpretations whose samples are neither grey values nor red, green and blue."""
@@ -120,6 +127,7 @@ def _described(path: Path) -> Iterator[tuple[tifffile.TiffFile, Any, Decoded]]:
         page: Any = series.keyframe
         _require_known_colour(page)
         shape, axes = _unsqueezed(series)
+        palette = _palette(page)
         if 0 in shape or axes.count("Y") != 1 or axes.count("X") != 1:
             raise ImageFormatError(f"holds no image: its data have the shape {shape}; export it again")
         yield (
@@ -128,9 +136,10 @@ def _described(path: Path) -> Iterator[tuple[tifffile.TiffFile, Any, Decoded]]:
             Decoded(
                 pixels=unread(shape, np.dtype(series.dtype)),
                 axes=axes,
-                palette=_palette(page),
+                palette=palette,
+                palette_is_display=palette is not None and tif.is_imagej and _is_display(palette),
                 has_alpha="S" in axes and _has_alpha(page),
-                white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                white_is_zero=_white_is_zero(page),
                 max_value=2 ** min(page.bitspersample, 64) - 1,
                 pixel_size_um=pixel_size.of_tiff(tif),
             ),
@@ -145,16 +154,22 @@ def _unsqueezed(series: Any) -> tuple[tuple[int, ...], str]:
 
 
 def _only_series(tif: tifffile.TiffFile) -> Any:
-    """The image of the file; thumbnails and the label of a slide are left aside."""
+    """The image of the file; thumbnails, the label and the overview of a slide are left aside."""
     # From 2026.9 on tifffile squeezes series as a whole, before that what they are asked for.
     first, *others = tif.series(squeeze=False) if callable(tif.series) else tif.series
     if first.kind in {"generic", "uniform", "shaped", "ome", "imagej"}:
-        images = 1 + sum(not series.keyframe.is_reduced for series in others)
+        images = 1 + sum(not (one.keyframe.is_reduced or _is_of_a_slide(one)) for one in others)
         if images > 1:
             raise ImageFormatError(
                 f"holds {images} images of different kinds; save each as a file of its own"
             )
     return first
+
+
+def _is_of_a_slide(series: Any) -> bool:
+    """Whether this is a photograph of the glass, by the name that programs give it in an OME-TIFF."""
+    is_colour = series.keyframe.samplesperpixel > 1
+    return series.kind == "ome" and is_colour and bool(_PHOTOGRAPH.search(series.name or ""))
 
 
 def _require_complete(tif: tifffile.TiffFile, series: Any, log: list[str]) -> None:
@@ -188,6 +203,24 @@ def _palette(page: Any) -> Array | None:
     # The standard says 16 bits per colour; some programs write 8.
     shift = 8 if colormap.max() > 255 else 0
     return np.ascontiguousarray((colormap >> shift).T.astype(np.uint8))
+
+
+def _is_display(palette: Array) -> bool:
+    """Whether a palette is a lookup table of ImageJ, which keeps the display of an image of 8 bits so.
+
+    Those run smoothly ("Fire"), or brightness only rises or only falls in them (a contrast that was set).
+    What ImageJ made of colours ("8-bit Color") is unordered.
+    """
+    table = palette.astype(np.int64)
+    steps = np.diff(table.sum(1))
+    is_smooth = np.abs(np.diff(table, axis=0)).max() <= _SMOOTH
+    return bool(is_smooth or (steps >= 0).all() or (steps <= 0).all())
+
+
+def _white_is_zero(page: Any) -> bool:
+    """Whether the file says so; of one bit tifffile says so unasked, and means its True by 1."""
+    is_bool = page.bitspersample == 1 and str(page.software).startswith("tifffile")
+    return page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not is_bool
 
 
 def _has_alpha(page: Any) -> bool:
