@@ -1,5 +1,7 @@
 """Layouts: which image belongs to which mask, in every form that the command line accepts."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,82 @@ def test_train_and_val_folders(tmp_path):
         ("val", "c"),
     ]
     assert len(set(names(dataset))) == 4
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [("imgs", "masks"), ("Images", "Labels"), ("image", "label"), ("imagesTr", "labelsTr")],
+)
+def test_folders_of_other_programs_are_known(images, masks, tmp_path):
+    save(tmp_path / images / "a.png")
+    save(tmp_path / masks / "a.png")
+    dataset = find_pairs(tmp_path)
+    assert (dataset.layout, names(dataset), dataset.faults) == ("folder", ["a"], ())
+
+
+def test_the_usual_names_go_before_others(tmp_path):
+    for folder in ("images", "imgs", "masks", "labels"):
+        save(tmp_path / folder / "a.png")
+    (pair,) = find_pairs(tmp_path).pairs
+    assert (pair.image.path.parent.name, pair.mask.path.parent.name) == ("images", "masks")
+
+
+def test_train_and_val_may_lie_under_images_and_masks(tmp_path):
+    for split in ("train", "valid"):
+        for half in ("images", "labels"):
+            save(tmp_path / half / split / f"{split}.png")
+    found = [(pair.name, pair.split) for pair in find_pairs(tmp_path).pairs]
+    assert found == [("train", "train"), ("valid", "val")]
+
+
+def test_half_of_train_beside_a_whole_val_is_a_fault(tmp_path):
+    for folder in ("train/images", "val/images", "val/masks"):
+        save(tmp_path / folder / "a.png")
+    (fault,) = find_pairs(tmp_path).faults
+    assert fault.severity == "error"
+    train = tmp_path / "train"
+    what = f"there is no folder {train / 'masks'} to go with it; add it, or move this one away"
+    assert str(fault) == f"{train / 'images'}: {what}"
+    (train / "images" / "a.png").unlink()
+    assert find_pairs(tmp_path).faults == (), "an empty folder is no half"
+
+
+def test_names_pair_whichever_way_their_letters_are_written(tmp_path):
+    """As when masks were drawn on a Mac."""
+    save(tmp_path / "images" / "Gr\u00f6\u00dfe 1.png")
+    save(tmp_path / "images" / "Gr\u00f6\u00dfe 2.png")
+    save(tmp_path / "masks" / "Gro\u0308\u00dfe 1.png")
+    save(tmp_path / "masks" / "Gro\u0308\u00dfe 2.png")
+    dataset = find_pairs(tmp_path)
+    assert all(pair.mask is not None for pair in dataset.pairs)
+    assert dataset.faults == dataset.notes == ()
+
+
+def test_a_folder_may_stand_for_its_files(tmp_path):
+    for half in ("raw", "seg"):
+        for stem in "ab":
+            save(tmp_path / half / f"{stem}.png")
+    assert names(find_pairs(tmp_path, images="raw", masks="seg")) == ["a", "b"]
+
+
+def test_what_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    save(tmp_path / "images" / "a.png")
+    save(tmp_path / "masks" / "a.png")
+    inside = Path.iterdir
+
+    def closed(folder):  # for root no folder is
+        if folder.name == "masks":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return inside(folder)
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(DataError, match=r"masks cannot be read: Permission denied; check its permissions"):
+        find_pairs(tmp_path)
+
+
+def test_a_folder_of_an_impossible_name_is_refused():
+    with pytest.raises(DataError, match=r"no such folder: x{300}; give the folder"):
+        find_pairs("x" * 300)
 
 
 def test_a_train_folder_alone_is_split_later(tmp_path):
@@ -300,11 +378,12 @@ def test_only_one_glob_is_refused(tmp_path):
     [
         ([], "no images and masks in .*; a data set is a folder with images/ and masks/"),
         (["a.png"], "holds 1 images but no known layout; move them into .*images"),
+        (["a_img.png", "a_cp_masks.png"], r"in one folder; .* --images '\*' --masks '\*_cp_masks\.png'"),
         (["label/a.png", "raw/a.png"], r"--images 'raw/\*' --masks 'label/\*'"),
         (["img/a.png", "lab/a.png"], r"--images 'img/\*' --masks 'lab/\*'"),
         (["images/a.png", "masks/b.png"], "no image of .* has a mask of the same name: a.png, b.png"),
         (["images/a.png", "masks/readme.txt"], "a.png has no mask, nor has any other"),
-        (["images/readme.txt", "masks/a.png"], "no images in .*images; put them there"),
+        (["images/readme.txt", "masks/a.png"], "no images beside the masks of .*; put them into .*images"),
     ],
 )
 def test_what_is_no_data_set_is_said_with_a_fix(tmp_path, files, message):

@@ -147,6 +147,23 @@ def test_masks_of_0_1_and_of_0_255_mixed_are_refused():
         coding_of(disc(high=1), disc(high=255))
 
 
+@pytest.mark.parametrize("classes", [None, 2])
+@pytest.mark.parametrize(("high", "dtype"), [(255, np.uint8), (1, np.uint8), (255, np.uint16)])
+def test_masks_of_two_values_that_differ_are_refused(high, dtype, classes):
+    """Whatever the number of bits, and also where the user said that there are two classes."""
+    other = 65535 if high == 255 else 255
+    many = np.where(disc(high=1) > 0, other, 0).astype(np.uint16)
+    words = rf"drawn with 0 and {high}, but .* with 0 and {other}; save all masks with the same"
+    with pytest.raises(DataError, match=words):
+        coding_of(disc(high=high).astype(dtype), many, classes=classes)
+
+
+@pytest.mark.parametrize("classes", [None, 2, "objects"])
+def test_where_nothing_is_drawn_nothing_is_learned(classes):
+    with pytest.raises(DataError, match="every mask holds only the value 0: nothing to tell apart"):
+        coding_of(np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8), classes=classes)
+
+
 # Objects or classes
 
 
@@ -220,6 +237,19 @@ def test_255_beside_0_1_2_needs_a_word():
         coding_of(plane)
     assert values_of(coding_of(plane, ignore=255)) == [0, 1, 2]
     assert values_of(coding_of(plane, classes=4)) == [0, 1, 2, 255]
+
+
+@pytest.mark.parametrize("values", [[1, 2, 4, 255], [0, 2, 255], [1, 3, 255]])
+def test_255_beside_other_small_numbers_needs_a_word_too(values):
+    """Of classes 0 to 4 one may be nowhere, and some programs count from 1."""
+    plane = blobs([value for value in values if value], pieces=4)
+    with pytest.raises(DataError, match=r"is 255 a class\?; give --ignore 255 .*--classes objects if each"):
+        coding_of(plane)
+    assert 255 not in values_of(coding_of(plane, ignore=255))
+
+
+def test_three_grey_levels_are_classes():
+    assert values_of(coding_of(blobs([128, 255], pieces=4))) == [0, 128, 255]
 
 
 def test_negative_values_need_a_word():
@@ -434,6 +464,14 @@ def test_numbers_that_stand_for_other_colours_in_other_files_are_refused():
     assert values_of(coding) == [0, 1, 2]
     assert infer_coding([first, in_palette([1], BLACK, GREEN, (9, 9, 9))]).classes == coding.classes, "unused"
     assert infer_coding([first, second], classes="objects").kind == "instances", "any colours will do"
+
+
+@pytest.mark.parametrize("classes", [None, 3, "objects"])
+def test_numbers_of_a_palette_are_no_greys_among_colours(classes):
+    palette = np.array([BLACK, GREEN, RED], np.uint8)
+    colours = label(palette[blobs([1, 2], pieces=4)])
+    with pytest.raises(DataError, match="holds numbers of a palette, and other masks hold colours; save"):
+        infer_coding([colours, in_palette([1, 2], BLACK, GREEN, RED)], classes=classes)
 
 
 def test_a_colour_to_ignore_is_looked_up_in_the_palette():

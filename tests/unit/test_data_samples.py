@@ -9,7 +9,16 @@ import tifffile
 from PIL import Image
 
 from ushape.config import IGNORE
-from ushape.data import Pair, Source, find_pairs, infer_coding, load_samples, open_dataset, split
+from ushape.data import (
+    Pair,
+    Source,
+    find_pairs,
+    infer_coding,
+    load_samples,
+    open_dataset,
+    samples,
+    split,
+)
 from ushape.errors import DataError
 from ushape.io import read_labels
 
@@ -121,6 +130,30 @@ def test_a_share_that_train_and_val_folders_overrule_is_noted(tmp_path):
         assert not any("is not used" in line for line in open_dataset(tmp_path, validation=other)[3])
     folder(tmp_path / "plain")
     assert not any("is not used" in line for line in open_dataset(tmp_path / "plain", validation=0.3)[3])
+
+
+def test_a_sequence_is_held_out_by_its_name():
+    chosen = [
+        Pair(f"{name}_t{frame:03}", Source(Path("i")), Source(Path("m")), number=frame, sequence=name)
+        for name in ("01", "02")
+        for frame in range(3)
+    ]
+    assert held_out(chosen, "02") == ["02_t000", "02_t001", "02_t002"]
+    assert held_out(chosen, "2") == ["01_t002", "02_t002"], "a number of frames"
+
+
+def test_the_folder_of_a_sequence_is_no_data_set_to_validate_on(tmp_path):
+    for name in ("02", "02_GT", "more"):
+        (tmp_path / name).mkdir()
+    assert samples._validation_folder("02", tmp_path) is None
+    assert samples._validation_folder("more", tmp_path) == tmp_path / "more"
+
+
+def test_many_names_are_not_a_path_too_long():
+    chosen = pairs(40)
+    names = [f"{pair.name}.png" for pair in chosen[:30]]
+    assert held_out(chosen, ",".join(names)) == [pair.name for pair in chosen[:30]]
+    assert samples._validation_folder(",".join(names * 20), Path()) is None
 
 
 @pytest.mark.parametrize("validation", ["img_99", "99", "1.5", "-1"])

@@ -11,8 +11,9 @@ from ushape.data.coding import MaskCoding, renamed
 from ushape.data.evidence import Array, Evidence
 from ushape.data.faults import Fault
 from ushape.data.inspection import Files, Inspected, inspect, smearing
-from ushape.data.layouts import Dataset, Split, find_pairs
+from ushape.data.layouts import find_pairs
 from ushape.data.masks import decide
+from ushape.data.pairs import Dataset, Split
 
 HISTOGRAM_BINS = 16
 

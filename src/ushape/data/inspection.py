@@ -19,7 +19,7 @@ from ushape.data.evidence import (
     ranked,
 )
 from ushape.data.faults import Fault
-from ushape.data.layouts import Pair
+from ushape.data.pairs import Pair
 from ushape.errors import ImageFormatError
 from ushape.io import Image, LabelImage, read_image, read_labels
 

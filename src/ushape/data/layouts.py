@@ -1,7 +1,8 @@
 """Which images and masks a folder holds, in every layout that `train` and `check` understand.
 
 ========================  ==========================================================================
-folder                    ``images/`` and ``masks/``, equal stems; optionally under ``train/``, ``val/``
+folder                    ``images/`` and ``masks/`` (``imgs/``, ``labels/``, ...), equal stems; also
+                          under ``train/`` and ``val/``, or these under them
 ISBI 2012                 ``train-volume.tif`` and ``train-labels.tif``, one slice per pair
 Cell Tracking Challenge   ``01/``, ``01_GT/SEG/``, ``01_ST/SEG/``: gold truth, else silver truth
 DRIVE                     ``training/images``, ``1st_manual``, and ``mask``: the region that counts
@@ -9,89 +10,29 @@ globs                     any two patterns; files pair by name, in the end by th
 ========================  ==========================================================================
 """
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from ushape.data.evidence import plane_count
 from ushape.data.faults import Fault
 from ushape.data.pairing import Pairing, numbers, pair_up
+from ushape.data.pairs import Dataset, Pair, Source, Split
 from ushape.data.tracking import sequences
 from ushape.errors import ConfigError, DataError
 from ushape.io import is_image
 
-Split = Literal["train", "val"]
+_IMAGES = ("images", "imgs", "image", "imagestr")
+_MASKS = ("masks", "labels", "label", "labelstr")
+_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val"}
+"""Names of folders, in lower case; the first that is there is taken."""
 
-
-@dataclass(frozen=True)
-class Source:
-    """One plane: a file, and which of its planes (counted from 0; None for a file of one plane)."""
-
-    path: Path
-    plane: int | None = None
-
-    def __str__(self) -> str:
-        return str(self.path) if self.plane is None else f"{self.path}[{self.plane}]"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image and its mask.
-
-    Attributes
-    ----------
-    name : str
-        Unique in the data set: the stem of the image, `train-volume[3]` for a slice, `01_t031` for a frame.
-    image : Source
-        The image.
-    mask : Source or None
-        Its mask; None if there is none.
-    region : Source or None
-        Image that is 0 where pixels do not count.
-    split : {"train", "val"} or None
-        What the layout says the pair is for.
-    number : int or None
-        Number by which `--validation` may call it: slice, frame, or the only number in its name.
-    """
-
-    name: str
-    image: Source
-    mask: Source | None
-    region: Source | None = None
-    split: Split | None = None
-    number: int | None = None
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Pairs of a data set.
-
-    Attributes
-    ----------
-    root : Path
-        The folder given.
-    layout : str
-        Which layout it is, in words.
-    pairs : tuple of Pair
-        Sorted by name within a split.
-    notes : tuple of str
-        Choices made on the way, for the user to read.
-    faults : tuple of Fault
-        Missing partners, names that occur twice, stacks of unequal length.
-    class_names : tuple of str
-        Names of the classes, where the layout implies them.
-    """
-
-    root: Path
-    layout: str
-    pairs: tuple[Pair, ...]
-    notes: tuple[str, ...] = ()
-    faults: tuple[Fault, ...] = ()
-    class_names: tuple[str, ...] = ()
+_ENDS_AS_A_MASK = re.compile(r"[_-](?:cp_)?(?:masks?|labels?|labelled|seg|gt)$", re.IGNORECASE)
+"""As Cellpose, QuPath and others call masks."""
 
 
 def find_pairs(data: Path | str, *, images: str | None = None, masks: str | None = None) -> Dataset:
@@ -102,7 +43,7 @@ def find_pairs(data: Path | str, *, images: str | None = None, masks: str | None
     data : path
         The folder.
     images, masks : str, optional
-        Globs below `data` (or absolute) that name the images and the masks; both or none.
+        Globs or folders below `data` (or absolute) that name the images and the masks; both or none.
 
     Returns
     -------
@@ -116,15 +57,23 @@ def find_pairs(data: Path | str, *, images: str | None = None, masks: str | None
     ConfigError
         If only one of `images` and `masks` is given.
     DataError
-        If `data` is not a folder, or in no known layout, or no image has a mask.
+        If `data` is not a folder, cannot be read, or is in no known layout, or no image has a mask.
     """
     root = Path(data)
-    if not root.is_dir():
-        what = "not a folder" if root.exists() else "no such folder"
+    if not os.path.isdir(root):  # `Path.is_dir` raises where the name is too long
+        what = "not a folder" if os.path.exists(root) else "no such folder"
         raise DataError(f"{what}: {root}; give the folder that holds images and masks")
     if (images is None) != (masks is None):
         missing = "masks" if masks is None else "images"
         raise ConfigError(f"--images and --masks go together; --{missing} is missing")
+    try:
+        return _found(root, images, masks)
+    except OSError as error:
+        place, fix = error.filename or root, "check its permissions, or copy the data to this machine"
+        raise DataError(f"{place} cannot be read: {error.strerror or error}; {fix}") from error
+
+
+def _found(root: Path, images: str | None, masks: str | None) -> Dataset:
     if images is not None and masks is not None:
         dataset: Dataset | None = _globs(root, images, masks)
     else:
@@ -160,12 +109,12 @@ def _drive(root: Path) -> Dataset | None:
 
 
 def _folders(root: Path) -> Dataset | None:
-    """`images/` + `masks/`, at the top or under `train/` and `val/`."""
-    places: list[tuple[Path, Split]] = [(root, "train"), (root / "train", "train"), (root / "val", "val")]
+    """`images/` + `masks/`, at the top, or under or over `train/` and `val/`; and by other names of both."""
+    places = [*_places(root)]
     parts = [
-        _paired(root, "folder", _files(place / "images"), _files(place / "masks"), split)
-        for place, split in places
-        if (place / "images").is_dir() and (place / "masks").is_dir()
+        _paired(root, "folder", _files(images), _files(masks), split)
+        for images, masks, split in places
+        if images.is_dir() and masks.is_dir()
     ]
     if not parts:
         return None
@@ -176,8 +125,34 @@ def _folders(root: Path) -> Dataset | None:
         parts[0],
         pairs=pairs,
         notes=tuple(dict.fromkeys(chain.from_iterable(part.notes for part in parts))),
-        faults=tuple(chain.from_iterable(part.faults for part in parts)),
+        faults=tuple(chain(*(part.faults for part in parts), _halves(places[1:]))),
     )
+
+
+def _places(root: Path) -> Iterator[tuple[Path, Path, Split]]:
+    """Folders of images and of masks that may be there, the top first."""
+    images, masks = _named(root, _IMAGES), _named(root, _MASKS)
+    yield images, masks, "train"
+    for name, split in _SPLITS.items():
+        yield _named(root / name, _IMAGES), _named(root / name, _MASKS), split
+        yield _named(images, (name,)), _named(masks, (name,)), split
+
+
+def _named(folder: Path, names: Sequence[str]) -> Path:
+    """The folder of the first of these names that is there, in whatever case; what it would be if none is."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = {path.name.casefold(): path for path in inside if path.name.casefold() in names and path.is_dir()}
+    return next((found[name] for name in names if name in found), folder / names[0])
+
+
+def _halves(places: Iterable[tuple[Path, Path, Split]]) -> Iterator[Fault]:
+    """Images without masks, or the other way round, which would be passed over."""
+    for images, masks, _ in places:
+        if images.is_dir() != masks.is_dir():
+            here, missing = (images, masks) if images.is_dir() else (masks, images)
+            if _files(here):
+                what = f"there is no folder {missing} to go with it"
+                yield Fault("error", here, what, "add it, or move this one away")
 
 
 def _globs(root: Path, images: str, masks: str) -> Dataset:
@@ -203,6 +178,7 @@ def _tracking_challenge(root: Path) -> Dataset | None:
             Source(image, plane),
             Source(mask, mask_plane),
             number=frame,
+            sequence=sequence.name,
         )
         for sequence in found
         for frame, plane, image, mask, mask_plane in sequence.annotated
@@ -315,7 +291,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _matching(root: Path, pattern: str, option: str) -> list[Path]:
-    """Images that a glob matches below `root`, or from where the user stands if none does."""
+    """Images that a glob matches or a folder holds, below `root`, or else from where the user stands."""
     anchor = Path(pattern).anchor
     starts = [Path(anchor)] if anchor else [root, Path()]
     for start in starts:
@@ -323,10 +299,16 @@ def _matching(root: Path, pattern: str, option: str) -> list[Path]:
             found = [*start.glob(pattern.removeprefix(anchor) or "*")]
         except ValueError as error:
             raise DataError(f"{option} {pattern!r}: {error}; write **/* for all files below") from error
+        if len(found) == 1 and found[0].is_dir() and not _is_pattern(pattern):
+            found = _files(found[0])
         files = sorted(path for path in found if is_image(path) and path.is_file())
         if files:
             return files
     raise DataError(f"{option} {pattern!r} matches no image in {root}; check the path, and quote it")
+
+
+def _is_pattern(text: str) -> bool:
+    return any(mark in text for mark in "*?[")
 
 
 def _source(path: Path | None) -> Source | None:
@@ -342,6 +324,9 @@ def _no_layout(root: Path) -> str:
     if _files(root):
         if (root.parent / "images").is_dir() and (root.parent / "masks").is_dir():
             return f"{root} holds only one half of the data; give {root.parent}"
+        if (ending := _ending_of_masks(_files(root))) is not None:
+            how = f"say which is which: --images '*' --masks '*{ending}'"
+            return f"{root} holds images and masks in one folder; {how}"
         fix = f"move them into {root / 'images'} and their masks into {root / 'masks'}"
         return f"{root} holds {len(_files(root))} images but no known layout; {fix}"
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and _files(path))
@@ -356,9 +341,15 @@ def _no_layout(root: Path) -> str:
     )
 
 
+def _ending_of_masks(files: Sequence[Path]) -> str | None:
+    """The ending by which masks are told from the images that they lie beside; None if there is none."""
+    found = [f"{match[0]}{path.suffix}" for path in files if (match := _ENDS_AS_A_MASK.search(path.stem))]
+    return Counter(found).most_common(1)[0][0] if 0 < len(found) < len(files) else None
+
+
 def _nothing_paired(dataset: Dataset) -> str:
     if not dataset.pairs:
-        return f"no images in {dataset.root / 'images'}; put them there, and their masks in masks/"
+        return f"no images beside the masks of {dataset.root}; put them into {dataset.root / 'images'}"
     image = dataset.pairs[0].image.path
     orphan = next((fault.file for fault in dataset.faults if "for this mask" in fault.what), None)
     if orphan is None:

@@ -24,6 +24,9 @@ MAX_CLASSES = 64
 STRAY_PIXELS = 16
 """A label value with no more pixels than this in the whole data set is a slip of the pen."""
 
+_BINARY = {0, 1, 255, 65535}
+"""What masks of two values are drawn with."""
+
 
 def infer_coding(
     labels: Iterable[LabelImage], *, classes: int | str | None = None, ignore: int | str | None = None
@@ -73,6 +76,7 @@ def decide(
     one of these holds: there are more than 32 of them; no value occurs in two images; the values are
     1..n in each image, with n varying and 6 or more somewhere; or there are 6 or more, of 16 bits or
     wider, and not the same in all images. More than 64 values are objects if half of them are connected.
+    255 beside two or more numbers below 64 is refused in masks of 8 bits: by custom it does not count.
     They are **classes** if at most 64 occur and fewer than 75 % of their occurrences are connected;
     colours are classes if at most 64 occur. Anything else is refused.
     """
@@ -80,9 +84,14 @@ def decide(
     found = _Found.of(evidence, ignored_label(ignore))
     if len(found.values) == 0:
         return Fault("error", None, "no sound mask to learn the classes from", "mend the masks listed")
+    fault = _palette_among_colours(evidence, found) or _nothing_drawn(found)
+    if fault is None and number in (None, 2) and classes != "objects":
+        fault = _mixed_binary(found)
+    if fault is not None:
+        return fault
     if number is not None:
         return _other_palette(evidence) or _forced(found, number)
-    fault = _negative(found) or (None if classes == "objects" else _unclear_values(found))
+    fault = _negative(found) or (None if classes == "objects" else _unlabelled_255(found))
     if fault is not None:
         return fault
     if classes == "objects" or (len(found.values) > 2 and _are_objects(found)):
@@ -186,11 +195,11 @@ def _forced(found: _Found, number: int) -> MaskCoding | Fault:
     )
 
 
-def _unclear_values(found: _Found) -> Fault | None:
-    if len(found.values) == 1:
-        what = f"every mask holds only the value {found.listed}: nothing to tell apart"
-        return Fault("error", None, what, "check that these are the masks and that something is drawn")
-    return None if found.is_rgb else _mixed_binary(found) or _unlabelled_255(found)
+def _nothing_drawn(found: _Found) -> Fault | None:
+    if len(found.values) > 1:
+        return None
+    what = f"every mask holds only the value {found.listed}: nothing to tell apart"
+    return Fault("error", None, what, "check that these are the masks and that something is drawn")
 
 
 def _negative(found: _Found) -> Fault | None:
@@ -202,11 +211,23 @@ def _negative(found: _Found) -> Fault | None:
 
 
 def _mixed_binary(found: _Found) -> Fault | None:
-    """Some masks drawn with 0 and 1, others with 0 and 255."""
-    if found.values.tolist() != [0, 1, 255] or any({1, 255} <= set(mask.objects) for mask in found.masks):
+    """Some masks drawn with 0 and 1, others with 0 and 255, or with the 65535 of 16 bits."""
+    values: list[int] = found.values.tolist()
+    is_binary = set(values) <= _BINARY and all(len(mask.objects) < 2 for mask in found.masks)
+    if found.is_rgb or len(values) < 3 or not is_binary:
         return None
-    what = f"drawn with 0 and 1, but {found.file_with(255)} with 0 and 255"
-    return Fault("error", found.file_with(1), what, "save all masks with the same two values")
+    second, last = values[-2:]
+    what = f"drawn with 0 and {second}, but {found.file_with(last)} with 0 and {last}"
+    return Fault("error", found.file_with(second), what, "save all masks with the same two values")
+
+
+def _palette_among_colours(evidence: Sequence[Evidence], found: _Found) -> Fault | None:
+    """Numbers of a palette among colours: they would be taken for greys."""
+    if not found.is_rgb:
+        return None
+    files = (item.path for item in evidence if item.palette is not None)
+    what, fix = "holds numbers of a palette, and other masks hold colours", "save all masks as RGB"
+    return next((Fault("error", path, what, fix) for path in files), None)
 
 
 def _other_palette(evidence: Sequence[Evidence]) -> Fault | None:
@@ -226,13 +247,16 @@ def _other_palette(evidence: Sequence[Evidence]) -> Fault | None:
 
 
 def _unlabelled_255(found: _Found) -> Fault | None:
-    """0, 1, 2 ... and 255: by custom 255 does not count, but only the user knows."""
+    """255 beside small numbers: by custom it does not count, but only the user knows."""
     others = found.values[found.values != 255].tolist()
-    is_custom = 2 <= len(others) < min(len(found.values), 255) and found.bits == 8
-    if not is_custom or others != list(range(len(others))):
+    is_custom = 2 <= len(others) < len(found.values) and others[-1] < MAX_CLASSES
+    if found.is_rgb or found.bits > 8 or not is_custom:
         return None
     what = f"masks hold {found.listed}: is 255 a class?"
-    fix = f"give --ignore 255 if these pixels do not count, --classes {len(found.values)} if they are a class"
+    fix = (
+        f"give --ignore 255 if these pixels do not count, --classes {len(found.values)} if they are a class, "
+        "--classes objects if each value is one object"
+    )
     return Fault("error", found.file_with(255), what, fix)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 Keys = list[Hashable]
 
@@ -80,13 +81,18 @@ def _pair_by(
     return Pairing(partners, tuple(mask for mask in masks if mask not in taken), how)
 
 
+def _name(path: Path) -> str:
+    """The name that is compared: macOS takes some letters apart that others write as one."""
+    return normalize("NFC", path.stem)
+
+
 def _stems(group: Sequence[Path]) -> Keys:
-    return [path.stem for path in group]
+    return [_name(path) for path in group]
 
 
 def _stems_without_shared_letters(group: Sequence[Path]) -> Keys:
     """Stems less the prefix and suffix shared by all, digits never cut: `a10`, `a20` keep their zeros."""
-    stems = [path.stem for path in group]
+    stems = [_name(path) for path in group]
     if len(stems) < 2:
         return list(stems)
     prefix = _shared_start(stems).rstrip("0123456789")
@@ -101,11 +107,11 @@ def _shared_start(texts: Sequence[str]) -> str:
 
 
 def _numbers(group: Sequence[Path]) -> Keys:
-    return [numbers(path.stem) for path in group]
+    return [numbers(_name(path)) for path in group]
 
 
 def _varying_numbers(group: Sequence[Path]) -> Keys:
-    rows = [numbers(path.stem) for path in group]
+    rows = [numbers(_name(path)) for path in group]
     if len({len(row) for row in rows}) != 1:
         return list(rows)
     varying = [place for place, column in enumerate(zip(*rows, strict=True)) if len(set(column)) > 1]
@@ -113,7 +119,7 @@ def _varying_numbers(group: Sequence[Path]) -> Keys:
 
 
 def _first_number(group: Sequence[Path]) -> Keys:
-    return [numbers(path.stem)[:1] for path in group]
+    return [numbers(_name(path))[:1] for path in group]
 
 
 _WAYS: tuple[tuple[str, Callable[[Sequence[Path]], Keys]], ...] = (

@@ -1,5 +1,6 @@
 """From pairs of files to what training uses: an image, its objects, and the class of each."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from ushape.data.check import CheckReport, check_dataset
 from ushape.data.coding import MaskCoding, not_counted
 from ushape.data.evidence import Array, label_plane
 from ushape.data.inspection import Files
-from ushape.data.layouts import Dataset, Pair, find_pairs
+from ushape.data.layouts import find_pairs
+from ushape.data.pairs import Dataset, Pair
 from ushape.errors import ConfigError, DataError
 
 DEFAULT_VALIDATION = "0.2"
@@ -315,6 +317,7 @@ def _called(pairs: Sequence[Pair], word: str) -> set[str]:
     """Names that `word` means: a whole name, else the end of one after `_`, else a number."""
     stem = re.sub(r"\.(png|jpe?g|bmp|gif|tiff?)$", "", word, flags=re.IGNORECASE)
     exact = {pair.name for pair in pairs if pair.name in (word, stem)}
+    exact = exact or {pair.name for pair in pairs if pair.sequence == word}
     ending = {pair.name for pair in pairs if pair.name.endswith("_" + stem)}
     numbered = {pair.name for pair in pairs if word.isdecimal() and pair.number == int(word)}
     return exact or numbered or ending
@@ -323,7 +326,10 @@ def _called(pairs: Sequence[Pair], word: str) -> set[str]:
 def _validation_folder(validation: str | float | Sequence[str] | None, root: Path) -> Path | None:
     if not isinstance(validation, str) or _share(validation) is not None:
         return None
-    return next((path for path in (Path(validation), root / validation) if path.is_dir()), None)
+    # `Path.is_dir` raises where a path is too long, as that of a long list of names is.
+    if any(os.path.isdir(root / f"{validation}_{kind}") for kind in ("GT", "ST")):
+        return None  # a sequence of the Cell Tracking Challenge
+    return next((Path(path) for path in (validation, root / validation) if os.path.isdir(path)), None)
 
 
 def _with_validation(dataset: Dataset, held_out: Dataset) -> Dataset:
