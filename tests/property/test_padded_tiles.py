@@ -50,6 +50,23 @@ def small(**options):
     return network
 
 
+class EveryOtherLine(nn.Module):
+    """Looks ten pixels far, but on even lines and columns alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.far = nn.Conv2d(1, 1, kernel_size=3, padding=10, dilation=10)
+
+    def forward(self, image):
+        far, out = self.far(image), image.clone()
+        out[..., ::2, ::2] = far[..., ::2, ::2]
+        return out
+
+
+def test_lines_that_see_less_do_not_make_the_halo_smaller():
+    assert reach(EveryOtherLine(), 1, 2) == 10
+
+
 def seen_from(network, size, period):
     """Furthest input, beyond a tile's border, that an output within it has a gradient from: an oracle."""
     image = torch.rand(1, 1, period, size, dtype=torch.float64, requires_grad=True)

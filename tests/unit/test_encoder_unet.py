@@ -123,6 +123,20 @@ def test_without_the_stem_a_pixel_is_not_seen_by_itself():
         assert (logits[..., ::2] != logits[..., 1::2]).any() == full_resolution
 
 
+def test_an_up_convolution_begins_as_a_repetition_of_each_pixel():
+    """Drawn apart, the pixels of a block would differ by a constant, whatever the image shows."""
+    torch.manual_seed(0)
+    network = EncoderUNet("resnet18", width=4)
+    for enlargement in network.decoder.up:
+        (up,) = enlargement
+        features = torch.rand(2, up.in_channels, 5, 6)
+        small = torch.einsum("nchw,cd->ndhw", features, up.weight[..., 0, 0])
+        repeated = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        torch.testing.assert_close(up(features), repeated)
+    coarsest = network.decoder.up[-1][0].weight  # some 30,000 numbers
+    assert coarsest.std().item() == pytest.approx((2 / coarsest.shape[0]) ** 0.5, rel=0.03)
+
+
 def test_deep_supervision_scores_every_level():
     network = network_of("resnet18", deep_supervision=True).eval()
     image = torch.randn(1, 3, 37, 53)
@@ -393,6 +407,27 @@ def test_frozen_batch_norms_stay_in_evaluation_mode_whatever_becomes_of_the_netw
     copied = copy.deepcopy(network)
     copied.encoder.model.bn1 = nn.BatchNorm2d(64).requires_grad_(False)  # another in its place
     assert evaluating(copied.train()) == both
+
+
+class Averaged(nn.Module):
+    """The first map is made by no weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.channels, self.strides = (3, 4), (2, 4)
+        self.second = nn.Conv2d(3, 4, kernel_size=2, stride=2)
+
+    def forward(self, image):
+        first = nn.functional.avg_pool2d(image, 2)
+        return [first, self.second(first)]
+
+
+def test_a_map_without_weights_freezes_none():
+    network = EncoderUNet(Averaged(), 3, 4, width=4)
+    network.freeze_encoder(1)
+    assert all(weight.requires_grad for weight in network.parameters())
+    network.freeze_encoder(2)
+    assert not any(weight.requires_grad for weight in network.encoder.parameters())
 
 
 def test_freezing_more_levels_than_there_are_is_refused(network):

@@ -169,3 +169,15 @@ class TestCompiles:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(ConfigError, match="needs the package triton on cuda"):
             compiles(True, GPU, tiles=1, steps=1, seconds=None)
+
+
+def test_what_does_not_count_counts_at_no_level() -> None:
+    module = TrainingModule(UNet(width=2, depth=1), PAPER, Budget(STEPS, None), seed=0)
+    draw = torch.Generator().manual_seed(3)
+    classes, weights = batch(0)["classes"], batch(0)["weights"]
+    levels = [torch.randn(5, 2, 12, 12, generator=draw) for _ in range(3)]
+    whole = counted(classes, weights)
+    before = module._loss(levels, classes, weights, whole)
+    for level in levels:
+        level.masked_fill_((classes == 255)[:, None], 50.0)
+    assert torch.equal(module._loss(levels, classes, weights, whole), before)

@@ -26,11 +26,15 @@ class Cost:
     gflop_per_megapixel: float
 
 
-def cost(config: EncoderUNetConfig) -> Cost:
-    """Count parameters and operations of the network a configuration describes, without computing it."""
+def without_numbers(config: EncoderUNetConfig) -> EncoderUNet:
+    """Build the network a configuration describes, with sizes alone: it takes no memory, and no time."""
     with torch.device("meta"):
-        network = EncoderUNet.from_config(config).eval()
-    side = 8 * network.period
+        return EncoderUNet.from_config(config).eval()
+
+
+def cost(network: EncoderUNet) -> Cost:
+    """Count parameters and operations of a network."""
+    side, device = 8 * network.period, next(network.parameters()).device
     work = 0
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -44,19 +48,21 @@ def cost(config: EncoderUNetConfig) -> Cost:
         else:
             work += weight.numel() * (inputs[0].numel() // inputs[0].shape[-1])
 
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            module.register_forward_hook(note)
-    with torch.no_grad():
-        network(torch.zeros(1, config.in_channels, side, side, device="meta"))
+    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+    hooks = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, kinds)]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, network.in_channels, side, side, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
     total, own = (sum(p.numel() for p in part.parameters()) for part in (network, network.encoder))
     return Cost(total, own, 2 * work / side**2 / 1e3)
 
 
 def draw_encoder(config: EncoderUNetConfig) -> str:
     """Write, as lines of text, the levels of a network with an encoder, what it costs and what it needs."""
-    with torch.device("meta"):
-        network = EncoderUNet.from_config(config).eval()
+    network = without_numbers(config)
     stem = [] if network.stem is None else list(network.stem.strides)
     of_encoder = dict(zip(network.encoder.strides, network.encoder.channels, strict=True))
     lines = [f"{'level':<10}{'contracting path':<42}expanding path"]
@@ -69,7 +75,7 @@ def draw_encoder(config: EncoderUNetConfig) -> str:
             left = f"stem: {config.width * stride} channels" if stride in stem else "no skip"
         right = "" if place == len(blocks) else f"{_channels(blocks[place])} channels"
         lines.append(f"{f'1/{stride}':<10}{left:<42}{right}".rstrip())
-    numbers = cost(config)
+    numbers = cost(network)
     facts = {
         "parameters": f"{numbers.parameters:,}, {numbers.encoder_parameters:,} of them in the encoder",
         "work": f"{numbers.gflop_per_megapixel:.0f} GFLOP per megapixel",

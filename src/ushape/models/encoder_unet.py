@@ -125,13 +125,12 @@ class EncoderUNet(nn.Module):
         self.encoder = _encoder(encoder, in_channels, pretrained)
         strides, channels = list(self.encoder.strides), list(self.encoder.channels)
         self.period = strides[-1]
-        missing = [stride for stride in (1, 2) if stride < strides[0] and strides[0] % stride == 0]
-        self.stem = Stem(in_channels, width, missing, norm) if full_resolution and missing else None
-        self._levels_above = len(missing) if self.stem is not None else int(strides[0] > 1)
-        if self.stem is not None:
-            strides, channels = missing + strides, [width * s for s in missing] + channels
-        elif strides[0] > 1:
-            strides, channels = [1, *strides], [0, *channels]
+        finer = [stride for stride in (1, 2) if stride < strides[0] and strides[0] % stride == 0]
+        above = finer if full_resolution else finer[:1]  # without skips, too, the size of the image comes out
+        self.stem = Stem(in_channels, width, above, norm) if full_resolution and above else None
+        self._levels_above = len(above)
+        channels = [width * stride if full_resolution else 0 for stride in above] + channels
+        strides = above + strides
         widths = [width * min(s, 16) for s in strides[:-1]]
         self.decoder = Decoder(channels, strides, widths, up=up, norm=norm, dropout=dropout)
         self.score = nn.Conv2d(widths[0], classes, kernel_size=1)
@@ -242,12 +241,17 @@ class EncoderUNet(nn.Module):
     def _before(self, levels: int) -> list[nn.Parameter]:
         """Weights that the first feature maps of the encoder depend on, whether they are trained or not."""
         weights = list(self.encoder.parameters())
+        if not weights:
+            return []
         are_trained = [weight.requires_grad for weight in weights]
         self.encoder.requires_grad_(True)
         image = weights[0].new_zeros(1, self.in_channels, 2 * self.period, 2 * self.period)
         with evaluated(self.encoder):
             total = torch.stack([one.sum() for one in list(self.encoder(image))[:levels]]).sum()
-        gradients = torch.autograd.grad(total, weights, allow_unused=True)
+        # Maps that are made by fixed filters alone depend on no weight.
+        gradients: Sequence[Tensor | None] = [None] * len(weights)
+        if total.requires_grad:
+            gradients = torch.autograd.grad(total, weights, allow_unused=True)
         for weight, is_trained in zip(weights, are_trained, strict=True):
             weight.requires_grad_(is_trained)
         return [weight for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None]
@@ -292,11 +296,20 @@ def _peak(channels: Sequence[int], strides: Sequence[int], widths: Sequence[int]
 
 
 def _draw_weights(part: nn.Module) -> None:
-    """Draw convolutions as `UNet` does, from N(0, sqrt(2 / incoming nodes)), with biases of 0."""
+    """Draw convolutions as `UNet` does, from N(0, sqrt(2 / incoming nodes)), with biases of 0.
+
+    An up-convolution begins as a repetition of each pixel, all positions of its kernel alike. Drawn apart, as
+    in the paper, each has a level of its own behind a ReLU, whatever the image shows: a checkerboard.
+
+    Source: Aitken et al. 2017 (arXiv 1707.02937), for sub-pixel convolutions.
+    """
     for module in part.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            # An enlargement of kernel and stride alike sums over its input channels only.
-            area = module.kernel_size[0] * module.kernel_size[1] if isinstance(module, nn.Conv2d) else 1
+        if isinstance(module, nn.ConvTranspose2d):
+            one = torch.empty_like(module.weight[..., :1, :1]).normal_(std=math.sqrt(2 / module.in_channels))
+            with torch.no_grad():
+                module.weight.copy_(one.expand_as(module.weight))
+        elif isinstance(module, nn.Conv2d):
+            area = module.kernel_size[0] * module.kernel_size[1]
             nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * area)))
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -67,9 +67,10 @@ def _strip(network: nn.Module, in_channels: int, period: int, pixels: int, axis:
 
 def _reach(network: nn.Module, in_channels: int, period: int, pixels: int, axis: int) -> int:
     output = network(_strip(network, in_channels, period, pixels, axis))
-    lines = output.isnan().movedim(axis, 1).flatten(2).any(2).int()  # (2, 2 * pixels)
-    first, second = lines[0, pixels:], lines[1, :pixels]
-    return int(max(first.sum(), second.sum()))
+    lines = output.isnan().movedim(axis, 1).flatten(2).any(2)  # (2, 2 * pixels)
+    beyond = torch.stack([lines[0, pixels:], lines[1, :pixels].flip(0)])
+    distances = torch.arange(1, pixels + 1, device=lines.device)
+    return int((beyond * distances).max())  # of the furthest: there may be gaps before it
 
 
 def _first_that_spreads(network: nn.Module, in_channels: int, period: int, pixels: int) -> str | None:

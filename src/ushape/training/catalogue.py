@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ushape.config import EncoderUNetConfig, UNetConfig
 from ushape.errors import to_install
-from ushape.models.encoder_summary import cost
+from ushape.models.encoder_summary import cost, without_numbers
 from ushape.models.encoders import SUGGESTED
 from ushape.models.summary import summarize
 from ushape.training.recipe import FAST, architecture
@@ -31,7 +31,7 @@ def render() -> Group:
         table.add_row(name, *_numbers(*_of_unet(config)))
     if importlib.util.find_spec("timm") is not None:
         for name in SUGGESTED:
-            found = cost(EncoderUNetConfig(encoder=name))
+            found = cost(without_numbers(EncoderUNetConfig(encoder=name)))
             table.add_row(name, *_numbers(found.parameters, found.gflop_per_megapixel))
     return Group(table, Text(words, style="table.caption"))  # as markup, [encoders] would be a style
 
