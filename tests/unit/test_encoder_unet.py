@@ -123,20 +123,6 @@ def test_without_the_stem_a_pixel_is_not_seen_by_itself():
         assert (logits[..., ::2] != logits[..., 1::2]).any() == full_resolution
 
 
-def test_an_up_convolution_begins_as_a_repetition_of_each_pixel():
-    """Drawn apart, the pixels of a block would differ by a constant, whatever the image shows."""
-    torch.manual_seed(0)
-    network = EncoderUNet("resnet18", width=4)
-    for enlargement in network.decoder.up:
-        (up,) = enlargement
-        features = torch.rand(2, up.in_channels, 5, 6)
-        small = torch.einsum("nchw,cd->ndhw", features, up.weight[..., 0, 0])
-        repeated = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        torch.testing.assert_close(up(features), repeated)
-    coarsest = network.decoder.up[-1][0].weight  # some 30,000 numbers
-    assert coarsest.std().item() == pytest.approx((2 / coarsest.shape[0]) ** 0.5, rel=0.03)
-
-
 def test_deep_supervision_scores_every_level():
     network = network_of("resnet18", deep_supervision=True).eval()
     image = torch.randn(1, 3, 37, 53)

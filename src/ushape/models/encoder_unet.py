@@ -296,20 +296,11 @@ def _peak(channels: Sequence[int], strides: Sequence[int], widths: Sequence[int]
 
 
 def _draw_weights(part: nn.Module) -> None:
-    """Draw convolutions as `UNet` does, from N(0, sqrt(2 / incoming nodes)), with biases of 0.
-
-    An up-convolution begins as a repetition of each pixel, all positions of its kernel alike. Drawn apart, as
-    in the paper, each has a level of its own behind a ReLU, whatever the image shows: a checkerboard.
-
-    Source: Aitken et al. 2017 (arXiv 1707.02937), for sub-pixel convolutions.
-    """
+    """Draw convolutions as `UNet` does, from N(0, sqrt(2 / incoming nodes)), with biases of 0."""
     for module in part.modules():
-        if isinstance(module, nn.ConvTranspose2d):
-            one = torch.empty_like(module.weight[..., :1, :1]).normal_(std=math.sqrt(2 / module.in_channels))
-            with torch.no_grad():
-                module.weight.copy_(one.expand_as(module.weight))
-        elif isinstance(module, nn.Conv2d):
-            area = module.kernel_size[0] * module.kernel_size[1]
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            # An enlargement of kernel and stride alike sums over its input channels only.
+            area = module.kernel_size[0] * module.kernel_size[1] if isinstance(module, nn.Conv2d) else 1
             nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * area)))
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
