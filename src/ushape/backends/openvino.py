@@ -26,8 +26,8 @@ from ushape.models import Network
 SHAPES = 2
 """Of tiles, for which the network is kept ready."""
 
-# Bytes of one number in the feature maps.
-_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+# Bytes of one number in the feature maps; in int8 many of them stay float32.
+_BYTES = {"fp32": 4, "bf16": 2, "int8": 3}
 
 
 def openvino_pays() -> bool:
@@ -137,9 +137,10 @@ class OpenVINOBackend:
 
         The peak lies at the top of the expanding path, where the skip, the up-sampled map and both of them
         concatenated live together (of an `EncoderUNet` where it estimates it to lie); the margin makes it
-        less in small tiles. OpenVINO 2026.4, fp32, bytes
-        (this estimate): paper's network 629 at 572 x 572 px, 877 at 1084 x 1084, 926 at 1596 x 1596 (1088);
-        width 32 444 (576) and width 16 190 (320) at 1084 x 1084. In bf16 and int8 from the size of numbers.
+        less in small tiles. OpenVINO 2026.4, bytes
+        (this estimate): paper's network in fp32 629 at 572 x 572 px, 877 at 1084 x 1084, 926 at 1596 x 1596
+        (1088); width 32 444 (576) and width 16 190 (320) at 1084 x 1084. With AMX 987, in bf16 534 (576), in
+        int8 788 (832) at 2236 x 2236 (`benchmarks/memory.py`).
         """
         image_and_logits = max(64, 12 * self._classes)  # and probabilities
         maps = _BYTES[self.precision] * 2 * self._top_channels[0]
