@@ -3,7 +3,7 @@
     python benchmarks/encoders.py drive --steps 360 --seeds 0 1 2
     python benchmarks/encoders.py camvid --steps 720 --seeds 0 1 2
     python benchmarks/encoders.py scratch --minutes 8 --seeds 0 1 2
-    python benchmarks/encoders.py drive --inner --rate 1e-3 --who smp      # how the rate was chosen
+    python benchmarks/encoders.py drive --inner --rate 1e-3 --who smp      # to choose the rate
 
 `drive` and `camvid` train three networks in the same loop, from the same ImageNet weights of the encoder, on
 the same tiles, for the same number of steps: ours, ours without its skip at full resolution, and theirs.

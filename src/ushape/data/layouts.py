@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from glob import has_magic
 from itertools import chain
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def _places(root: Path) -> Iterator[tuple[Path, Path, Split]]:
     yield images, masks, "train"
     for name, split in _SPLITS.items():
         yield _named(root / name, _IMAGES), _named(root / name, _MASKS), split
-        yield _named(images, (name,)), _named(masks, (name,)), split
+        yield images / name, masks / name, split
 
 
 def _named(folder: Path, names: Sequence[str]) -> Path:
@@ -299,16 +300,12 @@ def _matching(root: Path, pattern: str, option: str) -> list[Path]:
             found = [*start.glob(pattern.removeprefix(anchor) or "*")]
         except ValueError as error:
             raise DataError(f"{option} {pattern!r}: {error}; write **/* for all files below") from error
-        if len(found) == 1 and found[0].is_dir() and not _is_pattern(pattern):
+        if len(found) == 1 and found[0].is_dir() and not has_magic(pattern):
             found = _files(found[0])
         files = sorted(path for path in found if is_image(path) and path.is_file())
         if files:
             return files
     raise DataError(f"{option} {pattern!r} matches no image in {root}; check the path, and quote it")
-
-
-def _is_pattern(text: str) -> bool:
-    return any(mark in text for mark in "*?[")
 
 
 def _source(path: Path | None) -> Source | None:

@@ -107,7 +107,7 @@ def _shown_classes(
     if differences.of_objects or len(colors) <= 2:
         return {}
     shown = np.union1d(differences.true[window], differences.predicted[window]).tolist()
-    return {index: colors[index] for index in shown if index < min(len(colors), IGNORE)}
+    return {index: colors[index] for index in shown if index < len(colors)}
 
 
 def _window(wrong: Array) -> tuple[tuple[slice, slice], str]:

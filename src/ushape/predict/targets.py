@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from glob import glob
+from glob import glob, has_magic
 from pathlib import Path
 from unicodedata import normalize
 
@@ -273,7 +273,7 @@ def _expanded(one: str | Path) -> list[Path]:
                 f"{path}: no image in this folder; give TIFF, PNG, JPEG, BMP, GIF or OME-Zarr"
             )
         return found
-    if path.exists() or not any(mark in str(one) for mark in "*?["):
+    if path.exists() or not has_magic(str(one)):
         return [path]
     found = _without_results(map(Path, sorted(glob(str(one), recursive=True))))
     if not found:
